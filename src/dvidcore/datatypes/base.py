@@ -1,0 +1,417 @@
+"""What every datatype is: its settings, its endpoints, and the endpoints that all instances have.
+
+An endpoint is declared once, as a method under ``@endpoint``: the verb, the path with typed parts, the query
+parameters, what it answers. Routing, argument checking, help texts, the OpenAPI document and ``docs/http-api.md`` all
+come from that declaration. A method gets a ``Call`` and its parsed arguments by name and returns
+
+- ``None`` (200, empty), ``bytes``-like (octet-stream), ``str`` (text), ``dict`` or ``list`` (JSON), or
+- a ``Reply`` with a content type, headers, a status, or an iterator of bytes.
+
+A datatype never sees the web framework, and the API never sees a key of the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import orjson
+
+from dvidcore.datatypes.arguments import KINDS, Kind, Query
+from dvidcore.errors import BadRequest
+from dvidcore.storage.engine import Engine, Snapshot
+from dvidcore.storage.versioned import Ancestry, View
+
+if TYPE_CHECKING:
+    from dvidcore.repos import Database, InstanceRecord, Repo
+    from dvidcore.versions import Node
+
+Buffer = bytes | bytearray | memoryview
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer that needs more said than its bytes. ``length`` is that of an iterator, where it is known."""
+
+    body: Buffer | str | Iterator[Buffer] | None = None
+    content_type: str = "application/octet-stream"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    status: int = 200
+    length: int | None = None
+
+
+JSON = "application/json"
+OCTETS = "application/octet-stream"
+TEXT = "text/plain"
+
+
+class Body:
+    """The body of a request: read once, whole or in pieces.
+
+    ``length`` is its size in bytes (0 without a body). The API hands over a subclass that reads from the connection.
+    """
+
+    length: int = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """The next ``size`` bytes (fewer at the end), or all that is left."""
+        raise NotImplementedError
+
+    def json(self) -> Any:
+        """The body as JSON; BadRequest where it is empty or malformed. Integers are exact."""
+        data = self.read()
+        if not data:
+            raise BadRequest("the body is empty, JSON expected")
+        try:
+            return orjson.loads(data)
+        except orjson.JSONDecodeError as e:
+            raise BadRequest(f"the body is not valid JSON: {e}") from None
+
+    def json_object(self) -> dict[str, Any]:
+        """The body as a JSON object."""
+        value = self.json()
+        if not isinstance(value, dict):
+            raise BadRequest(f"the body must be a JSON object, not {type(value).__name__}")
+        return value
+
+
+class BytesBody(Body):
+    """A body that is in memory: what the Python face and tests pass."""
+
+    def __init__(self, data: Buffer = b"") -> None:
+        self._data = memoryview(data)
+        self.length = len(self._data)
+
+    def read(self, size: int = -1) -> bytes:
+        n = len(self._data) if size < 0 else size
+        piece, self._data = self._data[:n], self._data[n:]
+        return bytes(piece)
+
+
+class Call:
+    """One request as a datatype sees it: at which version, by whom, with which body."""
+
+    __slots__ = (
+        "_snapshot",
+        "_view",
+        "admin",
+        "ancestry",
+        "app",
+        "body",
+        "engine",
+        "headers",
+        "method",
+        "node",
+        "user",
+    )
+
+    def __init__(
+        self,
+        engine: Engine,
+        node: Node,
+        ancestry: Ancestry,
+        *,
+        method: str = "GET",
+        body: Body | None = None,
+        headers: Mapping[str, str] | None = None,
+        user: str = "",
+        app: str = "",
+        admin: bool = False,
+    ) -> None:
+        self.engine = engine
+        self.node = node
+        """The version in the URL."""
+        self.ancestry = ancestry
+        """What the data is read and written at: the node's, or the root's for an unversioned instance."""
+        self.method = method
+        self.body = body if body is not None else BytesBody()
+        self.headers = headers if headers is not None else {}
+        """Request headers by lower-case name."""
+        self.user, self.app, self.admin = user, app, admin
+        self._snapshot: Snapshot | None = None
+        self._view: View | None = None
+
+    @property
+    def version(self) -> int:
+        """The version id that writes go to."""
+        return self.ancestry.version
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The one snapshot that this request reads."""
+        if self._snapshot is None:
+            self._snapshot = self.engine.snapshot()
+        return self._snapshot
+
+    @property
+    def view(self) -> View:
+        """The snapshot as this version sees it."""
+        if self._view is None:
+            self._view = View(self.snapshot, self.ancestry)
+        return self._view
+
+    def renew(self) -> View:
+        """A view of a newer snapshot: for a writer that waited for a lock or lost a guard."""
+        self.close()
+        return self.view
+
+    def close(self) -> None:
+        """Releases the snapshot; the caller does so when the answer has been sent."""
+        if self._snapshot is not None:
+            self._snapshot.close()
+        self._snapshot = self._view = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a path: a literal word, or a named argument of a kind. ``rest`` takes all that is left."""
+
+    name: str
+    kind: Kind | None = None
+    rest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """The declaration of one endpoint; ``handler`` is the name of the method."""
+
+    verb: str
+    path: str
+    parts: tuple[Part, ...]
+    query: tuple[Query, ...]
+    answers: str
+    summary: str
+    description: str
+    writes: bool
+    throttle: bool
+    handler: str
+
+    @property
+    def keyword(self) -> str:
+        return self.parts[0].name
+
+
+def _parts(path: str) -> tuple[Part, ...]:
+    """``"raw/{dims:text}/{size:size}"`` as parts; ``{name:rest}`` takes what is left of the path, slashes included."""
+    out = []
+    for piece in path.split("/"):
+        if piece.startswith("{"):
+            name, kind = piece[1:-1].split(":")
+            out.append(Part(name, rest=True) if kind == "rest" else Part(name, KINDS[kind]))
+        else:
+            out.append(Part(piece))
+    return tuple(out)
+
+
+def endpoint(
+    verb: str,
+    path: str,
+    *,
+    query: Sequence[Query] = (),
+    answers: str = "",
+    writes: bool | None = None,
+    throttle: bool = False,
+) -> Callable[[F], F]:
+    """Declares the method below as an endpoint. Several may stand on one method.
+
+    ``answers`` is the content type, ``""`` for an empty answer. ``writes`` defaults to True for all verbs but GET and
+    HEAD: a locked version refuses it. With ``throttle`` a request that says ``throttle=true|on`` takes one of the
+    server's throttle slots or is answered 503.
+    """
+
+    def declare(method: F) -> F:
+        doc = (method.__doc__ or "").strip()
+        if not doc:
+            raise TypeError(f"the endpoint {verb} {path} has no description")
+        summary, _, rest = doc.partition("\n")
+        declared = Endpoint(
+            verb=verb,
+            path=path,
+            parts=_parts(path),
+            query=tuple(query),
+            answers=answers,
+            summary=summary.strip(),
+            description="\n".join(line.strip() for line in rest.strip().splitlines()),
+            writes=verb not in ("GET", "HEAD") if writes is None else writes,
+            throttle=throttle,
+            handler=method.__name__,
+        )
+        method.__dict__.setdefault("endpoints", []).insert(0, declared)
+        return method
+
+    return declare
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting that a type takes at creation beside the generic ones; ``parse`` gets the text and the name.
+
+    ``parse`` answers what is kept in ``InstanceRecord.settings[key]`` (JSON-able) and raises BadRequest.
+    """
+
+    name: str
+    key: str
+    default: Any
+    parse: Callable[[str, str], Any]
+    help: str
+
+
+class DataType:
+    """Base of all datatypes: one object is one data instance, rebuilt when its record changes.
+
+    It keeps no truth of its own: what it caches can be rebuilt from the store.
+    """
+
+    typename: ClassVar[str]
+    typeversion: ClassVar[str]
+    url: ClassVar[str]
+    """DVID's type URL, an identifier that clients may compare."""
+    settings: ClassVar[tuple[Setting, ...]] = ()
+    compressions: ClassVar[frozenset[str]] = frozenset({"none", "snappy", "lz4", "gzip"})
+    default_compression: ClassVar[str] = "lz4"
+    follows: ClassVar[frozenset[str]] = frozenset()
+    """Names of the types that an instance of this one may be synced with."""
+
+    def __init__(self, database: Database, repo: Repo, record: InstanceRecord) -> None:
+        self.database = database
+        self.repo = repo
+        self.record = record
+        self.engine: Engine = database.engine_of(record)
+
+    # -- the type -----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def endpoints(cls) -> list[Endpoint]:
+        """All endpoints in order of declaration, the type's own before the generic ones.
+
+        A subclass that declares a verb and path again replaces the inherited endpoint.
+        """
+        seen: dict[tuple[str, str], Endpoint] = {}
+        for owner in cls.__mro__:
+            for member in vars(owner).values():
+                for declared in getattr(member, "endpoints", ()) if callable(member) else ():
+                    if isinstance(declared, Endpoint):
+                        seen.setdefault((declared.verb, declared.path), declared)
+        return list(seen.values())
+
+    @classmethod
+    def check_settings(cls, settings: dict[str, Any]) -> None:
+        """Raises BadRequest where settings that are right by themselves do not go together."""
+
+    # -- what info shows ------------------------------------------------------------------------------------------
+
+    def base_info(self) -> dict[str, Any]:
+        """The ``Base`` object of core.md: what all instances have."""
+        r = self.record
+        by_uuid = self.repo.by_data_uuid
+        return {
+            "TypeName": self.typename,
+            "TypeURL": self.url,
+            "TypeVersion": self.typeversion,
+            "DataUUID": r.data_uuid,
+            "Name": r.name,
+            "RepoUUID": r.created_in,
+            "Compression": describe_compression(r.compression, self.jpeg_level()),
+            "Checksum": "CRC32 checksum" if r.checksum == "crc32" else "No checksum",
+            "Syncs": [by_uuid[u].name for u in r.syncs if u in by_uuid],
+            "Versioned": r.versioned,
+            "KVStore": self.engine.description(),
+            "LogStore": self.engine.description(),
+            "Tags": dict(r.tags) if r.tags else None,
+        }
+
+    def jpeg_level(self) -> int:
+        """The number that ``info`` shows behind "jpeg compression" (the X block size, an oddity of DVID's)."""
+        return 80
+
+    def extended(self, view: View) -> dict[str, Any]:
+        """The ``Extended`` object: the type's own properties at a version."""
+        return {}
+
+    def info(self, view: View) -> dict[str, Any]:
+        """``GET info``."""
+        return {"Base": self.base_info(), "Extended": self.extended(view)}
+
+    # -- endpoints of every instance -------------------------------------------------------------------------------
+
+    @endpoint("GET", "info", answers=JSON)
+    def get_info(self, call: Call) -> dict[str, Any]:
+        """The instance's properties at this version."""
+        return self.info(call.view)
+
+    @endpoint("GET", "help", answers=TEXT)
+    def get_help(self, call: Call) -> str:
+        """This text: the endpoints of the type."""
+        from dvidcore.datatypes.help import type_help
+
+        return type_help(type(self))
+
+    @endpoint("GET", "tags", answers=JSON)
+    def get_tags(self, call: Call) -> dict[str, Any]:
+        """The instance's tags, ``{"Tags": {"name": "value"}}``."""
+        return {"Tags": dict(self.record.tags) if self.record.tags else None}
+
+    @endpoint(
+        "POST",
+        "tags",
+        query=[Query("replace", False, "true: the body replaces all tags", lambda value, _: value == "true", "true")],
+    )
+    def post_tags(self, call: Call, replace: bool) -> None:
+        """Adds tags, a JSON object of strings; with ``replace=true`` it becomes the only tags."""
+        given = call.body.json_object()
+        for name, value in given.items():
+            if not isinstance(value, str):
+                raise BadRequest(f'tag "{name}": the value must be a string')
+        tags = given if replace else {**self.record.tags, **given}
+        self.database.update_instance(self.repo, self.record, tags=tags)
+
+    @endpoint(
+        "POST",
+        "sync",
+        query=[Query("replace", False, "true: the names replace all syncs", lambda value, _: value == "true", "true")],
+    )
+    def post_sync(self, call: Call, replace: bool) -> None:
+        """Follows other instances: ``{"sync": "name1,name2"}`` adds, with ``replace=true`` it replaces."""
+        names = call.body.json_object().get("sync")
+        if not isinstance(names, str):
+            raise BadRequest('the body must be {"sync": "name1,name2"}')
+        followed = []
+        for name in names.split(",") if names else ():
+            other = self.repo.instances.get(name)
+            if other is None:
+                raise BadRequest(f'sync: there is no instance "{name}" in this repo')
+            if other.typename not in self.follows:
+                allowed = ", ".join(sorted(self.follows)) or "no type"
+                raise BadRequest(f'sync: "{name}" is of type {other.typename}; {self.typename} can follow {allowed}')
+            followed.append(other.data_uuid)
+        if not self.follows and followed == []:
+            return
+        self.database.set_syncs(self.repo, self.record, followed, replace=replace)
+
+    @endpoint("POST", "blobstore", answers=JSON, writes=False)
+    def post_blob(self, call: Call) -> dict[str, str]:
+        """Stores the body as a blob, named by its content: ``{"reference": "…"}``."""
+        return {"reference": self.database.put_blob(self.engine, call.body.read())}
+
+    @endpoint("GET", "blobstore/{reference:text}", answers=OCTETS)
+    def get_blob(self, call: Call, reference: str) -> bytes:
+        """A blob by its reference."""
+        return self.database.get_blob(self.engine, reference)
+
+
+_COMPRESSION = {
+    "none": "No compression",
+    "snappy": "Go Snappy compression",
+    "lz4": "LZ4 compression",
+    "gzip": "gzip compression",
+}
+
+
+def describe_compression(name: str, jpeg_level: int) -> str:
+    """DVID's wording for a compression such as ``"gzip:5"``; clients look for the word ``jpeg`` in it."""
+    kind, _, level = name.partition(":")
+    if kind == "jpeg":
+        return f"jpeg compression, level {jpeg_level}"
+    return f"{_COMPRESSION[kind]}, level {level or -1}"

@@ -1,0 +1,151 @@
+"""Which datatypes there are, and how a stored record becomes a data instance.
+
+Types are entry points of the group ``dvidcore.datatypes``, so another package can add one; dvidcore's own are named
+here, and imported on first use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from dvidcore.datatypes.base import DataType
+from dvidcore.errors import BadRequest
+
+if TYPE_CHECKING:
+    from dvidcore.repos import Database, InstanceRecord, Repo
+    from dvidcore.versions import Node
+
+BUILT_IN: Mapping[str, str] = {
+    "keyvalue": "dvidcore.datatypes.keyvalue:KeyValue",
+    "labelmap": "dvidcore.datatypes.labels.labelmap:LabelMap",
+    "uint8blk": "dvidcore.datatypes.imageblk:UInt8Block",
+}
+
+
+@cache
+def type_names() -> tuple[str, ...]:
+    """All types of this server, sorted."""
+    return tuple(sorted({*BUILT_IN, *(e.name for e in entry_points(group="dvidcore.datatypes"))}))
+
+
+@cache
+def datatype(name: str) -> type[DataType]:
+    """The class of a type; BadRequest for a name that is none."""
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
+        found = getattr(import_module(module), attribute)
+    else:
+        points = entry_points(group="dvidcore.datatypes", name=name)
+        if not points:
+            raise BadRequest(f'"{name[:60]}" is not a data type of this server; there are {", ".join(type_names())}')
+        found = next(iter(points)).load()
+    assert issubclass(found, DataType)
+    return found
+
+
+class Instances:
+    """The live data instances of a database: one ``DataType`` object for each record, made on first use."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._bound: dict[int, DataType] = {}
+
+    def of(self, repo: Repo, record: InstanceRecord) -> DataType:
+        """The instance of a record; a changed record is handed to the object that is there, which keeps its caches."""
+        bound = self._bound.get(record.id)
+        if bound is None:
+            bound = self._bound.setdefault(record.id, datatype(record.typename)(self.database, repo, record))
+        if bound.record is not record:
+            bound.record = record
+        return bound
+
+    def named(self, repo: Repo, name: str) -> DataType:
+        """The instance of a name; BadRequest where the repo has none."""
+        record = repo.instances.get(name)
+        if record is None:
+            raise BadRequest(f'there is no data instance "{name[:60]}" in repo {repo.root}')
+        return self.of(repo, record)
+
+    def create(self, repo: Repo, node: Node, config: Mapping[str, Any], *, admin: bool = False) -> DataType:
+        """A new instance from the JSON of ``POST instance``: keys in any case, values strings (core.md, §7).
+
+        Raises BadRequest where anything is wrong, and then nothing is created.
+        """
+        given = _lower_keys(config)
+        typename, name = _required(given, "typename"), _required(given, "dataname")
+        cls = datatype(typename)
+        compression = _compression(given.get("compression", cls.default_compression), cls)
+        settings = {
+            s.key: s.parse(given[s.name.lower()], s.name) if s.name.lower() in given else s.default
+            for s in cls.settings
+        }
+        cls.check_settings(settings)
+        record = self.database.new_instance(
+            repo,
+            node,
+            name=name,
+            typename=typename,
+            versioned=_versioned(given.get("versioned", "true")),
+            compression=compression,
+            checksum=_checksum(given.get("checksum", "none")),
+            tags=_tags(given.get("tags", "")),
+            settings=settings,
+            admin=admin,
+        )
+        return self.of(repo, record)
+
+
+def _lower_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in config.items():
+        low = key.lower()
+        if not isinstance(value, str) and not (low == "versioned" and isinstance(value, bool)):
+            raise BadRequest(f'"{key[:60]}": the value must be a string')
+        out[low] = value
+    return out
+
+
+def _required(given: Mapping[str, Any], key: str) -> str:
+    value = given.get(key)
+    if not value:
+        raise BadRequest(f'"{key}" is missing')
+    return str(value)
+
+
+def _versioned(value: str | bool) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = value.lower()
+    if word not in ("true", "1", "false", "0"):
+        raise BadRequest(f'versioned: "{value[:40]}" is not one of true, 1, false, 0')
+    return word in ("true", "1")
+
+
+def _compression(value: str, cls: type[DataType]) -> str:
+    kind, _, level = (word := value.lower()).partition(":")
+    levels = {"gzip": range(1, 10), "jpeg": range(1, 101)}.get(kind, range(0))
+    if kind not in cls.compressions:
+        raise BadRequest(
+            f'Compression: "{value[:40]}" is not one of {", ".join(sorted(cls.compressions))} for {cls.typename}'
+        )
+    if ":" in word and not (level.isdecimal() and int(level) in levels):
+        allowed = f"{kind}:{levels[0]} to {kind}:{levels[-1]}" if levels else f"{kind} without a level"
+        raise BadRequest(f'Compression: "{value[:40]}" is not allowed, allowed is {allowed}')
+    return word
+
+
+def _checksum(value: str) -> str:
+    word = value.lower()
+    if word not in ("none", "crc32"):
+        raise BadRequest(f'Checksum: "{value[:40]}" is not one of none, crc32')
+    return word
+
+
+def _tags(text: str) -> dict[str, str]:
+    """``"k=v,k2=v2"``; an item that is not one ``key=value`` is dropped, as DVID does and its clients rely on."""
+    pairs = (item.split("=") for item in text.split(",") if item.count("=") == 1)
+    return {key: value for key, value in pairs if key}

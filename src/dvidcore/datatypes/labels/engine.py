@@ -1,0 +1,62 @@
+"""What all label types share: an instance's block size and scales, its rows, and the caches over them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from dvidcore.datatypes.base import DataType
+from dvidcore.datatypes.labels.index import BodyIndex
+from dvidcore.datatypes.labels.locks import TileLocks
+from dvidcore.datatypes.labels.mapping import MappingCache
+from dvidcore.datatypes.labels.rows import Rows
+from dvidcore.geometry import ZYX, BlockBox
+from dvidcore.storage.keys import TYPE_KEY_OFFSET, zyx_key, zyx_of
+from dvidcore.storage.versioned import View
+
+if TYPE_CHECKING:
+    from dvidcore.repos import Database, InstanceRecord, Repo
+
+Stored = bytes | memoryview
+
+
+class LabelEngine(DataType):
+    """The base of the label types: voxels hold supervoxels, a mapping holds bodies, an index says where they are."""
+
+    def __init__(self, database: Database, repo: Repo, record: InstanceRecord) -> None:
+        super().__init__(database, repo, record)
+        self.rows = Rows(record.id)
+        self.mapping = MappingCache(self.engine, self.rows)
+        self.index = BodyIndex(self.rows)
+        self.locks = TileLocks()
+
+    @cached_property
+    def block(self) -> ZYX:
+        """The block size in voxels; it cannot change."""
+        x, y, z = self.record.settings["BlockSize"]
+        return ZYX(z, y, x)
+
+    @property
+    def scales(self) -> int:
+        """The number of coarser scales, ``MaxDownresLevel``."""
+        return int(self.record.settings["MaxDownresLevel"])
+
+    @property
+    def indexed(self) -> bool:
+        return bool(self.record.settings["IndexedLabels"])
+
+    def get_blocks(self, view: View, scale: int, coords: Sequence[ZYX]) -> list[Stored | None]:
+        """The stored blocks at block coordinates of a scale, None where there is none."""
+        prefix = self.rows.scale(scale)
+        return view.get_many([prefix + zyx_key(*c) for c in coords])
+
+    def scan_blocks(self, view: View, scale: int, box: BlockBox) -> Iterator[tuple[ZYX, Stored]]:
+        """The stored blocks of a box of block coordinates, in Z, Y, X order: one scan for each span along X."""
+        prefix = self.rows.scale(scale)
+        at = TYPE_KEY_OFFSET + 1
+        for z, y in box.rows():
+            start = prefix + zyx_key(z, y, box.low.x)
+            stop = prefix + zyx_key(z, y, box.high.x) + b"\x00"
+            for key, value in view.scan(start, stop):
+                yield ZYX(*zyx_of(key, at)), value

@@ -1,0 +1,103 @@
+"""The label index: which blocks a body has, and how many voxels of which supervoxel in each.
+
+It is stored a row for each (body, block), so a write changes the rows of its blocks and no more, however large the
+body; beside them stands one record of the body's totals. Both are written in the batch of the blocks themselves.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvidcore import labels
+from dvidcore.datatypes.labels.rows import BODY_OFFSET, INDEX_ZYX_OFFSET, BodyRecord, Rows
+from dvidcore.storage.keys import prefix_end
+from dvidcore.storage.versioned import View
+
+CACHED_BYTES = 64 << 20
+
+
+class Columns(NamedTuple):
+    """A body's index, a row for each (block, supervoxel), sorted by z, y, x and supervoxel. Read-only arrays."""
+
+    coords: NDArray[np.int32]
+    """(n, 3): block coordinates z, y, x."""
+    supervoxels: NDArray[np.uint64]
+    counts: NDArray[np.uint32]
+    """Voxels of the supervoxel in the block."""
+
+    def of(self, supervoxel: int) -> Columns:
+        """The rows of one supervoxel."""
+        at = self.supervoxels == np.uint64(supervoxel)
+        return Columns(self.coords[at], self.supervoxels[at], self.counts[at])
+
+    def blocks(self) -> NDArray[np.int32]:
+        """(n, 3): each block once, sorted by z, y, x."""
+        if len(self.coords) < 2:
+            return self.coords
+        new = np.concatenate(([True], (self.coords[1:] != self.coords[:-1]).any(axis=1)))
+        return self.coords[new]
+
+
+class BodyIndex:
+    """Reads the index of bodies at a version. Parsed columns are kept while their body's record does not change."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[int, int], Columns] = OrderedDict()
+        self._bytes = 0
+
+    def record(self, view: View, body: int) -> BodyRecord | None:
+        """The body's totals, None where it does not exist."""
+        value = view.get(self._rows.body(body))
+        return None if value is None else BodyRecord.unpack(value)
+
+    def records(self, view: View, first: int = 1, last: int = 2**64 - 1) -> Iterator[tuple[int, BodyRecord]]:
+        """(body, record) of all bodies from ``first`` to ``last``, ascending."""
+        for key, value in view.scan(*self._rows.bodies(first, last)):
+            yield int.from_bytes(key[BODY_OFFSET : BODY_OFFSET + 8], "big"), BodyRecord.unpack(value)
+
+    def columns(self, view: View, body: int) -> Columns | None:
+        """The body's index, None where it does not exist.
+
+        ``change`` of a record is never given to two states of a body, so it names the columns that go with it.
+        """
+        record = self.record(view, body)
+        if record is None:
+            return None
+        name = (body, record.change)
+        with self._lock:
+            kept = self._kept.get(name)
+            if kept is not None:
+                self._kept.move_to_end(name)
+                return kept
+        columns = self.read(view, body)
+        with self._lock:
+            if name not in self._kept:
+                self._kept[name] = columns
+                self._bytes += _nbytes(columns)
+            while self._bytes > CACHED_BYTES and len(self._kept) > 1:
+                self._bytes -= _nbytes(self._kept.popitem(last=False)[1])
+        return columns
+
+    def read(self, view: View, body: int) -> Columns:
+        """The body's index from its rows, past the cache."""
+        start = self._rows.index(body)
+        keys, values = [], []
+        for key, value in view.scan(start, prefix_end(start)):
+            keys.append(key)
+            values.append(value)
+        columns = Columns(*labels.unpack_rows(keys, values, INDEX_ZYX_OFFSET))
+        for array in columns:
+            array.flags.writeable = False
+        return columns
+
+
+def _nbytes(columns: Columns) -> int:
+    return sum(a.nbytes for a in columns) + 500

@@ -1,0 +1,162 @@
+"""The rows of a label instance: one place for their keys and the values that are not blocks.
+
+Versioned rows, read through a ``View`` (an empty value is a tombstone):
+
+========  ================================  =========================================================
+kind      type key                          value
+========  ================================  =========================================================
+BLOCK     scale (1 byte), z, y, x           a stored block (``stored``)
+INDEX     body (8 bytes), z, y, x           a body's supervoxels in a block and their voxel counts
+BODY      body (8 bytes)                    ``BodyRecord``: the body's totals and its last mutation
+MAPPING   supervoxel (8 bytes)              the body that it maps to (8 bytes); none: itself
+EXTENTS   none                              lowest and highest voxel, six int32: z, y, x, z, y, x
+MAXLABEL  none                              the largest label so far (8 bytes)
+========  ================================  =========================================================
+
+Rows of the instance as a whole stand under version 0, which no version has: the label counters (NEXT), the generation
+of the mapping (MAPPED) and the generation of each tile of blocks (TILE). A generation counts the writes that it
+stands for. A writer reads it before it computes and writes the next one under a guard, so a writer that computed
+from what another has changed meanwhile fails and starts again, in this process or another.
+
+Keys are big-endian with the sign of coordinates flipped (``storage.keys``); values are little-endian.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dvidcore.errors import StoreError
+from dvidcore.storage.keys import data_prefix, u64_key, version_bytes, zyx_key
+
+BLOCK, INDEX, BODY, MAPPING, EXTENTS, MAXLABEL = range(0x10, 0x16)
+NEXT, MAPPED, TILE = range(0x20, 0x23)
+
+INSTANCE_WIDE = version_bytes(0)
+"""The version part of keys that belong to no version."""
+
+_U64 = struct.Struct("<Q")
+_BODY = struct.Struct("<QIQQ")
+_BOX = struct.Struct("<6i")
+_NEXT = struct.Struct("<QQQ")
+_TEXT = struct.Struct("<H")
+
+
+class Rows:
+    """Makes the prefix keys (without version) of one instance."""
+
+    __slots__ = ("_block", "_body", "_index", "_mapping", "_tile", "extents", "instance", "mapped", "maxlabel", "next")
+
+    def __init__(self, instance: int) -> None:
+        self.instance = instance
+        self._block = data_prefix(instance, BLOCK)
+        self._index = data_prefix(instance, INDEX)
+        self._body = data_prefix(instance, BODY)
+        self._mapping = data_prefix(instance, MAPPING)
+        self._tile = data_prefix(instance, TILE)
+        self.extents = data_prefix(instance, EXTENTS)
+        self.maxlabel = data_prefix(instance, MAXLABEL)
+        self.next = data_prefix(instance, NEXT) + INSTANCE_WIDE
+        """The whole key, since it is no version's; so is ``mapped``."""
+        self.mapped = data_prefix(instance, MAPPED) + INSTANCE_WIDE
+
+    def scale(self, scale: int) -> bytes:
+        """What the keys of all blocks of a scale start with; ``zyx_key`` completes it."""
+        return self._block + bytes((scale,))
+
+    def block(self, scale: int, z: int, y: int, x: int) -> bytes:
+        return self._block + bytes((scale,)) + zyx_key(z, y, x)
+
+    def index(self, body: int, zyx: bytes = b"") -> bytes:
+        """A body's row of one block (``zyx`` as of ``zyx_key``), or what all its rows start with."""
+        return self._index + u64_key(body) + zyx
+
+    def body(self, body: int) -> bytes:
+        return self._body + u64_key(body)
+
+    def bodies(self, first: int, last: int) -> tuple[bytes, bytes]:
+        """(start, stop) of the records of the bodies from ``first`` up to and including ``last``."""
+        return self._body + u64_key(first), self._body + u64_key(last) + b"\x00"
+
+    def mapping(self, supervoxel: int) -> bytes:
+        return self._mapping + u64_key(supervoxel)
+
+    def mappings(self) -> tuple[bytes, bytes]:
+        """(start, stop) of all mapping rows."""
+        return self._mapping, self._mapping + b"\xff" * 9
+
+    def tile(self, z: int, y: int, x: int) -> bytes:
+        """The whole key of a tile's generation."""
+        return self._tile + zyx_key(z, y, x) + INSTANCE_WIDE
+
+
+INDEX_ZYX_OFFSET = 6 + 8
+"""Where z, y, x start in the key of an INDEX row."""
+BODY_OFFSET = 6
+"""Where the body starts in the key of an INDEX or BODY row, the supervoxel in that of a MAPPING row."""
+
+
+class BodyRecord(NamedTuple):
+    """A body's totals. ``change`` is the mutation id of the last write to any of its index rows."""
+
+    voxels: int
+    blocks: int
+    change: int
+    last_mutid: int = 0
+    last_mod_time: str = ""
+    last_mod_user: str = ""
+    last_mod_app: str = ""
+
+    def pack(self) -> bytes:
+        texts = [t.encode()[:65535] for t in (self.last_mod_time, self.last_mod_user, self.last_mod_app)]
+        head = _BODY.pack(self.voxels, self.blocks, self.change, self.last_mutid)
+        return head + b"".join(_TEXT.pack(len(t)) + t for t in texts)
+
+    @classmethod
+    def unpack(cls, value: bytes | memoryview) -> BodyRecord:
+        texts, at = [], _BODY.size
+        try:
+            if len(value) == at + 6 and not any(value[at:]):  # no text, as in every body that was never mutated
+                return cls(*_BODY.unpack_from(value))
+            for _ in range(3):
+                (n,) = _TEXT.unpack_from(value, at)
+                texts.append(bytes(value[at + 2 : at + 2 + n]).decode())
+                at += 2 + n
+            return cls(*_BODY.unpack_from(value), *texts)
+        except (struct.error, UnicodeDecodeError) as e:
+            raise StoreError(f"a body's record is corrupt: {e}") from None
+
+
+class LabelCounters(NamedTuple):
+    """Where new labels come from: the repo-wide maximum, and the next id and ceiling of ``set-nextlabel`` (0: unset)."""
+
+    maximum: int = 0
+    next_label: int = 0
+    ceiling: int = 0
+
+    def pack(self) -> bytes:
+        return _NEXT.pack(*self)
+
+    @classmethod
+    def unpack(cls, value: bytes | memoryview | None) -> LabelCounters:
+        return cls() if value is None else cls(*_NEXT.unpack(value))
+
+
+def pack_u64(value: int) -> bytes:
+    return _U64.pack(value)
+
+
+def unpack_u64(value: bytes | memoryview | None) -> int:
+    """The number, 0 where there is no row."""
+    return 0 if value is None else int(_U64.unpack(value)[0])
+
+
+def pack_box(low: Sequence[int], high: Sequence[int]) -> bytes:
+    """Extents, both ends included, Z, Y, X."""
+    return _BOX.pack(*low, *high)
+
+
+def unpack_box(value: bytes | memoryview) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    n = _BOX.unpack(value)
+    return n[:3], n[3:]

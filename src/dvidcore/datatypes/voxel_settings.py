@@ -1,0 +1,104 @@
+"""The settings that all voxel volumes have, images and labels alike: block size, voxel size and units, first extents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from dvidcore.datatypes.base import Setting
+from dvidcore.errors import BadRequest
+from dvidcore.geometry import parse_ints
+
+MAX_BLOCK_SIDE = 1024
+MAX_BLOCK_VOXELS = 2**24
+
+
+def parse_triple(value: str, name: str) -> list[int]:
+    """``"x,y,z"``, spaces round the numbers allowed, as three int32."""
+    return parse_ints(",".join(p.strip() for p in value.split(",")), name, 3, ",")
+
+
+def parse_block_size(value: str, name: str) -> list[int]:
+    """``"x,y,z"``, each from 1 to 1024, together at most 2²⁴ voxels."""
+    size = parse_triple(value, name)
+    if min(size) < 1 or max(size) > MAX_BLOCK_SIDE or math.prod(size) > MAX_BLOCK_VOXELS:
+        raise BadRequest(f'{name}: "{value}" must be 1 to {MAX_BLOCK_SIDE} along each axis and at most 2^24 voxels')
+    return size
+
+
+def parse_label_block_size(value: str, name: str) -> list[int]:
+    """As ``parse_block_size``, each a multiple of 16, which the down-sampling of coded blocks needs."""
+    size = parse_block_size(value, name)
+    if any(n % 16 for n in size):
+        raise BadRequest(f'{name}: "{value}" must be a multiple of 16 along each axis')
+    return size
+
+
+def check_voxel_size(sizes: Sequence[Any], name: str) -> list[float]:
+    """Three positive finite numbers."""
+    if (
+        len(sizes) != 3
+        or not all(isinstance(s, int | float) and not isinstance(s, bool) for s in sizes)
+        or not all(math.isfinite(s) and s > 0 for s in sizes)
+    ):
+        raise BadRequest(f"{name}: three positive numbers are needed, for x, y and z")
+    return [float(s) for s in sizes]
+
+
+def parse_voxel_size(value: str, name: str) -> list[float]:
+    """``"x,y,z"`` floats."""
+    try:
+        return check_voxel_size([float(p) for p in value.split(",")], name)
+    except ValueError:
+        raise BadRequest(f'{name}: "{value[:60]}" is not three positive numbers separated by commas') from None
+
+
+def parse_units(value: str, name: str) -> list[str]:
+    """``"u,v,w"``."""
+    units = [p.strip() for p in value.split(",")]
+    if len(units) != 3:
+        raise BadRequest(f'{name}: "{value[:60]}" is not three names separated by commas')
+    return units
+
+
+def check_extents(value: Any) -> tuple[list[int], list[int]]:
+    """``{"MinPoint": [x, y, z], "MaxPoint": [x, y, z]}`` as (min, max), min ≤ max; BadRequest for anything else."""
+    if not isinstance(value, dict):
+        raise BadRequest('the body must be {"MinPoint": [x, y, z], "MaxPoint": [x, y, z]}')
+    points = []
+    for name in ("MinPoint", "MaxPoint"):
+        point = value.get(name)
+        if (
+            not isinstance(point, list)
+            or len(point) != 3
+            or not all(isinstance(c, int) and not isinstance(c, bool) and -(2**31) <= c < 2**31 for c in point)
+        ):
+            raise BadRequest(f"{name}: three int32 in a list are needed, for x, y and z")
+        points.append(point)
+    if any(low > high for low, high in zip(*points, strict=True)):
+        raise BadRequest(f"MinPoint {points[0]} is above MaxPoint {points[1]}")
+    return points[0], points[1]
+
+
+def check_first_extents(settings: dict[str, Any]) -> None:
+    """``MinPoint`` and ``MaxPoint`` at creation come together, min ≤ max."""
+    low, high = settings["MinPoint"], settings["MaxPoint"]
+    if (low is None) != (high is None):
+        raise BadRequest("MinPoint and MaxPoint: give both or none")
+    if low is not None and any(a > b for a, b in zip(low, high, strict=True)):
+        raise BadRequest(f"MinPoint {low} is above MaxPoint {high}")
+
+
+VOXEL_SIZE = Setting(
+    "VoxelSize", "VoxelSize", [8.0, 8.0, 8.0], parse_voxel_size, "x,y,z size of a voxel, in VoxelUnits"
+)
+VOXEL_UNITS = Setting("VoxelUnits", "VoxelUnits", ["nanometers"] * 3, parse_units, "u,v,w units of the voxel size")
+MIN_POINT = Setting("MinPoint", "MinPoint", None, parse_triple, "x,y,z lowest voxel, before anything is written")
+MAX_POINT = Setting("MaxPoint", "MaxPoint", None, parse_triple, "x,y,z highest voxel, before anything is written")
+
+
+def block_size(default: Sequence[int], *, labels: bool = False) -> Setting:
+    """The ``BlockSize`` setting; ``default`` is X, Y, Z."""
+    parse = parse_label_block_size if labels else parse_block_size
+    return Setting("BlockSize", "BlockSize", list(default), parse, "x,y,z voxels of a block")

@@ -6,7 +6,6 @@ for :meth:`LevelDBSnapshot.floor` and hands each to one caller at a time: seekin
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
@@ -15,15 +14,20 @@ import plyvel
 
 from dvidcore import errors
 from dvidcore.storage.engine import Batch, Engine, Key, Row, Snapshot, guard_failed, option
+from dvidcore.storage.folder import Folder
 
 MB = 1 << 20
 # plyvel raises RuntimeError for what is closed.
 _FAILURES = (plyvel.Error, RuntimeError)
 
 
-def _failure(error: Exception) -> errors.StoreError:
+def _text(error: Exception) -> str:
     text = error.args[0] if error.args else error
-    return errors.StoreError(f"LevelDB: {text.decode(errors='replace') if isinstance(text, bytes) else text}")
+    return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+
+
+def _failure(error: Exception) -> errors.StoreError:
+    return errors.StoreError(f"LevelDB: {_text(error)}")
 
 
 class LevelDBSnapshot(Snapshot):
@@ -95,9 +99,10 @@ class LevelDB(Engine):
 
     name: ClassVar[str] = "leveldb"
 
-    def __init__(self, path: str, db: Any) -> None:
+    def __init__(self, path: str, db: Any, folder: Folder) -> None:
         self.path = path
         self._db = db
+        self._folder = folder
         self._write_lock = threading.Lock()
 
     @classmethod
@@ -109,15 +114,17 @@ class LevelDB(Engine):
             "max_open_files": option(options, "maxopenfiles", 1000, 64),
             "block_size": option(options, "blocksize", 4096, 1024),
         }
+        where = f"store {cls.name} @ {path}"
+        folder = Folder(path, "CURRENT", where)
         try:
-            os.makedirs(path, exist_ok=True)
             db = plyvel.DB(path, create_if_missing=True, compression=None, **settings)
         except (plyvel.Error, OSError) as error:
-            text = str(_failure(error))
-            if "LOCK" in text and ("lock " in text or "already held" in text):
-                raise errors.StoreError(f"store {cls.name} @ {path} is in use by another process") from error
-            raise errors.StoreError(f"store {cls.name} @ {path} cannot be opened: {error}") from error
-        return cls(path, db)
+            folder.release()
+            text = _text(error)
+            if "/LOCK: " in text and "temporarily unavailable" in text:
+                raise errors.StoreError(f"{where} is in use by another process") from error
+            raise errors.StoreError(f"{where} cannot be opened: {text}") from error
+        return cls(path, db, folder)
 
     def snapshot(self) -> LevelDBSnapshot:
         try:
@@ -152,3 +159,4 @@ class LevelDB(Engine):
 
     def close(self) -> None:
         self._db.close()
+        self._folder.release()

@@ -126,6 +126,7 @@ private:
 // Walks the sub-blocks of a parsed block in order. In a solid block each one lists palette position 0.
 class Cursor {
 public:
+    Cursor() = default;
     explicit Cursor(const Block &block) : count_(block.counts), left_(block.subblocks) {
         static const uint8_t first[4] = {0, 0, 0, 0};
         at_.labels = 1;
@@ -152,8 +153,8 @@ public:
 
 private:
     SubBlock at_;
-    const uint8_t *count_;
-    uint32_t left_;
+    const uint8_t *count_ = nullptr;
+    uint32_t left_ = 0;
 };
 
 // All sub-blocks, for access in any order: number z*gy*gx + y*gx + x.

@@ -38,6 +38,7 @@ cdef extern from "../blocks/_layout.h" namespace "dvidcore" nogil:
         void parse(const void *data, size_t size) except +
 
     cdef cppclass Cursor:
+        Cursor()
         Cursor(const Block &block)
         bool next(SubBlock &sub)
 

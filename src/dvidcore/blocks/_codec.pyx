@@ -1,0 +1,142 @@
+"""Label blocks: between voxels and coded form.
+
+The format is that of DVID's compressed label block (see ``docs/kernels.md``).
+"""
+
+import numpy as np
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
+from libc.string cimport memcpy
+from libcpp.vector cimport vector
+
+from dvidcore.blocks._buffer cimport Buffer
+from dvidcore.blocks._encode cimport Encoder, finish
+from dvidcore.blocks._layout cimport SIDE, VOXELS, Block, Cursor, SubBlock, index_subblocks, unpack
+
+cdef extern from "../blocks/_expand.h" namespace "dvidcore" nogil:
+    void expand(const Block &block, const SubBlock &sub, uint8_t *out, int64_t sy, int64_t sz) except +
+
+
+cdef tuple shape_of(const Block &block):
+    return (SIDE * <int> block.gz, SIDE * <int> block.gy, SIDE * <int> block.gx)
+
+
+cdef tuple triple(object value, str name):
+    """Three integers in the order z, y, x."""
+    numbers = tuple(value)
+    if len(numbers) != 3:
+        raise ValueError(f"{name} must have 3 numbers (z, y, x), not {len(numbers)}")
+    return numbers
+
+
+def shape(object block not None):
+    cdef Buffer source
+    cdef Block parsed
+    source.bytes(block)
+    parsed.parse(source.data(), source.size())
+    return shape_of(parsed)
+
+
+def check(object block not None, shape=None):
+    cdef Buffer source
+    cdef Block parsed
+    cdef Cursor cursor
+    cdef SubBlock sub
+    cdef uint16_t[512] values
+    source.bytes(block)
+    parsed.parse(source.data(), source.size())
+    if shape is not None and triple(shape, "shape") != shape_of(parsed):
+        raise ValueError(f"a label block of {shape_of(parsed)} voxels (z, y, x) where {tuple(shape)} are expected")
+    with nogil:
+        cursor = Cursor(parsed)
+        while cursor.next(sub):
+            unpack(sub, values)
+
+
+def encode(object volume not None):
+    cdef Buffer source
+    cdef Encoder encoder
+    cdef int64_t sy, sz, z, y, x, nz, ny, nx
+    cdef const uint8_t *voxels
+    source.volume(volume, False)
+    nz, ny, nx = source.shape(0), source.shape(1), source.shape(2)
+    if nz % SIDE or ny % SIDE or nx % SIDE:
+        raise ValueError(f"a label block of {(nz, ny, nx)} voxels (z, y, x): each side must be a multiple of {SIDE}")
+    sz, sy, voxels = source.stride(0), source.stride(1), source.data()
+    encoder.start(nx // SIDE, ny // SIDE, nz // SIDE)
+    with nogil:
+        for z in range(nz // SIDE):
+            for y in range(ny // SIDE):
+                for x in range(nx // SIDE):
+                    encoder.add(voxels + SIDE * (z * sz + y * sy + 8 * x), sy, sz)
+    return finish(encoder)
+
+
+cdef object output(Buffer &target, object out, tuple shape):
+    """The array to fill: `out` if it is given and fits, else a new one."""
+    if out is None:
+        out = np.empty(shape, np.uint64)
+    target.volume(out, True)
+    if (target.shape(0), target.shape(1), target.shape(2)) != shape:
+        raise ValueError(f"out has the shape {(target.shape(0), target.shape(1), target.shape(2))}, not {shape}")
+    return out
+
+
+def decode(object block not None, out=None):
+    cdef Buffer source, target
+    cdef Block parsed
+    cdef Cursor cursor
+    cdef SubBlock sub
+    cdef int64_t sy, sz, z, y, x
+    cdef uint8_t *voxels
+    source.bytes(block)
+    parsed.parse(source.data(), source.size())
+    out = output(target, out, shape_of(parsed))
+    sz, sy, voxels = target.stride(0), target.stride(1), target.data()
+    with nogil:
+        cursor = Cursor(parsed)
+        for z in range(parsed.gz):
+            for y in range(parsed.gy):
+                for x in range(parsed.gx):
+                    cursor.next(sub)
+                    expand(parsed, sub, voxels + SIDE * (z * sz + y * sy + 8 * x), sy, sz)
+    return out
+
+
+def decode_box(object block not None, start, stop, out=None):
+    cdef Buffer source, target
+    cdef Block parsed
+    cdef vector[SubBlock] subs
+    cdef uint64_t[512] voxels
+    cdef int64_t z0, y0, x0, z1, y1, x1, z, y, x, sz, sy, az, ay, ax, bz, by, bx, i, j
+    cdef uint8_t *data
+    cdef uint8_t *corner
+    source.bytes(block)
+    parsed.parse(source.data(), source.size())
+    z0, y0, x0 = triple(start, "start")
+    z1, y1, x1 = triple(stop, "stop")
+    nz, ny, nx = shape_of(parsed)
+    if not (0 <= z0 <= z1 <= nz and 0 <= y0 <= y1 <= ny and 0 <= x0 <= x1 <= nx):
+        raise ValueError(f"the box from {(z0, y0, x0)} to {(z1, y1, x1)} is not within a block of {(nz, ny, nx)} voxels")
+    out = output(target, out, (z1 - z0, y1 - y0, x1 - x0))
+    if z0 == z1 or y0 == y1 or x0 == x1:
+        return out
+    sz, sy, data = target.stride(0), target.stride(1), target.data()
+    with nogil:
+        index_subblocks(parsed, subs)
+        for z in range(z0 // SIDE, (z1 + SIDE - 1) // SIDE):
+            for y in range(y0 // SIDE, (y1 + SIDE - 1) // SIDE):
+                for x in range(x0 // SIDE, (x1 + SIDE - 1) // SIDE):
+                    # The part of this sub-block that lies in the box, in its own voxels.
+                    az, bz = max(z0 - SIDE * z, 0), min(z1 - SIDE * z, <int64_t> SIDE)
+                    ay, by = max(y0 - SIDE * y, 0), min(y1 - SIDE * y, <int64_t> SIDE)
+                    ax, bx = max(x0 - SIDE * x, 0), min(x1 - SIDE * x, <int64_t> SIDE)
+                    corner = data + (SIDE * z + az - z0) * sz + (SIDE * y + ay - y0) * sy + 8 * (SIDE * x + ax - x0)
+                    if bz - az == SIDE and by - ay == SIDE and bx - ax == SIDE:
+                        expand(parsed, subs[(z * parsed.gy + y) * parsed.gx + x], corner, sy, sz)
+                        continue
+                    expand(parsed, subs[(z * parsed.gy + y) * parsed.gx + x], <uint8_t *> voxels, 64, 512)
+                    for i in range(az, bz):
+                        for j in range(ay, by):
+                            memcpy(corner + (i - az) * sz + (j - ay) * sy, voxels + 64 * i + 8 * j + ax, 8 * (bx - ax))
+    return out

@@ -6,7 +6,6 @@ for :meth:`LevelDBSnapshot.floor` and hands each to one caller at a time: seekin
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
 
@@ -15,6 +14,7 @@ import plyvel
 from dvidcore import errors
 from dvidcore.storage.engine import Batch, Engine, Key, Row, Snapshot, guard_failed, option
 from dvidcore.storage.folder import Folder
+from dvidcore.storage.writers import Writers
 
 MB = 1 << 20
 # plyvel raises RuntimeError for what is closed.
@@ -103,7 +103,7 @@ class LevelDB(Engine):
         self.path = path
         self._db = db
         self._folder = folder
-        self._write_lock = threading.Lock()
+        self._writers = Writers()
 
     @classmethod
     def open(cls, path: str, **options: Any) -> Self:
@@ -141,7 +141,7 @@ class LevelDB(Engine):
                     delete(key)
                 else:
                     put(key, value)
-            with self._write_lock:
+            with self._writers.admit(batch, guard):
                 if guard:
                     get = self._db.get
                     for key, expected in guard.items():

@@ -48,6 +48,7 @@ class StagedWrite:
         """``limit``: bytes of keys and values held in memory before they are staged."""
         self._engine = engine
         self._limit = limit
+        self._row_bytes = min(limit, ROW_BYTES)
         self._batch = Batch()
         self._id = os.urandom(_ID_BYTES)
         self._rows = 0
@@ -96,7 +97,7 @@ class StagedWrite:
         for operation in final.operations:
             target = record if operation[0] in guard else rest
             target.operations.append(operation)
-        rows = list(_encode(rest))
+        rows = list(_encode(rest, self._row_bytes))
         for place, row in enumerate(rows):
             record.put(self._key(self._rows + 1 + place), row)
         value = _Record(True, self._rows + 1, _owner()).encode()
@@ -130,11 +131,11 @@ class StagedWrite:
         Every write here is synced: LevelDB syncs the log that it writes to, and a row in an earlier log might be lost
         in a power cut though the record after it is not.
         """
-        for row in _encode(self._batch):
+        for row in _encode(self._batch, self._row_bytes):
             batch = Batch()
             if not self._rows:
                 batch.put(self._key(0), _Record(False, 0, _owner()).encode())
-                self._limit = min(self._limit, ROW_BYTES)
+                self._limit = self._row_bytes
             batch.put(self._key(self._rows + 1), row)
             self._rows += 1
             self._engine.write(batch)
@@ -225,11 +226,11 @@ def _apply(engine: Engine, row_key: bytes, batch: Batch) -> None:
     batch.delete(row_key)
 
 
-def _encode(batch: Batch) -> Iterator[bytes]:
-    """The operations as rows of about ROW_BYTES; none for an empty batch."""
+def _encode(batch: Batch, row_bytes: int) -> Iterator[bytes]:
+    """The operations as rows of about ``row_bytes``; none for an empty batch."""
     row = bytearray()
     for key, value in batch.operations:
-        if row and len(row) + len(key) + len(value or b"") > ROW_BYTES:
+        if row and len(row) + len(key) + len(value or b"") > row_bytes:
             yield bytes(row)
             row.clear()
         row += _lengths.pack(len(key), _DELETE if value is None else len(value))

@@ -40,8 +40,10 @@ class Ancestry:
     """
 
     version: int
+    order: Sequence[int] = field(repr=False)
+    """The version and its ancestors, parents before children."""
     rank: Mapping[int, int]
-    """Each of the version and its ancestors → its place in an order with parents before children, from 0."""
+    """Each of them → its place in ``order``."""
     linear: bool
     """No merge among them: each hides all of smaller rank."""
     ordered: bool
@@ -49,7 +51,7 @@ class Ancestry:
     below: Sequence[int] = field(repr=False)
     """By rank: a bit for the rank of each of its ancestors. Empty where ``linear``."""
     ids: Sequence[int] = field(repr=False)
-    """The keys of ``rank``, ascending."""
+    """``order``, by ascending id."""
 
     @classmethod
     def from_parents(cls, version: int, parents: Mapping[int, Sequence[int]]) -> Self:
@@ -70,7 +72,7 @@ class Ancestry:
                 for parent in parents.get(member, ()):
                     mask |= below[rank[parent]] | 1 << rank[parent]
                 below.append(mask)
-        return cls(version, rank, linear, ordered, tuple(below), ids)
+        return cls(version, tuple(order), rank, linear, ordered, tuple(below), ids)
 
     def is_ancestor(self, ancestor: int, version: int) -> bool:
         """Whether ``ancestor`` lies above ``version``; both must be members. A version is not its own ancestor."""
@@ -90,8 +92,7 @@ class Ancestry:
                 places.append(place)
                 if not self.linear:
                     hidden |= self.below[place] | 1 << place
-        by_place = list(rank)  # in the order of rank, as it was filled
-        return [by_place[place] for place in places]
+        return [self.order[place] for place in places]
 
     def hides_all(self, version: int) -> bool:
         """Whether an entry of this member hides those of every member of smaller rank."""
@@ -253,6 +254,9 @@ class View:
         return entries
 
     def _resolve(self, prefix_key: bytes, entries: Mapping[int, Value]) -> tuple[int, Value] | None:
+        if len(entries) == 1:
+            writer, value = next(iter(entries.items()))
+            return (writer, value) if value else None
         writers = [writer for writer in self.ancestry.frontier(entries) if entries[writer]]
         if len(writers) > 1:
             raise KeyConflict(prefix_key, sorted(writers))

@@ -1,0 +1,601 @@
+"""Every engine does what the interface says."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from dvidcore import errors
+from dvidcore.storage import Batch, Engine, engine_names, open_engine
+from dvidcore.storage.engine import Snapshot
+from dvidcore.storage.format import FORMAT, FORMAT_KEY, check_format
+
+KINDS = ["leveldb", "lmdb", "memory"]
+PERSISTENT = ["leveldb", "lmdb"]
+TOP = b"\xff" * 8
+
+
+@pytest.fixture(params=KINDS)
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    with open_engine(request.param, str(tmp_path / "db")) as opened:
+        yield opened
+
+
+def put(engine: Engine, **values: bytes) -> None:
+    batch = Batch()
+    for key, value in values.items():
+        batch.put(key.encode(), value)
+    engine.write(batch)
+
+
+def rows(reader: Engine | Snapshot, start: bytes = b"", stop: bytes = TOP, reverse: bool = False) -> list[Any]:
+    return [(key, bytes(value)) for key, value in reader.scan(start, stop, reverse=reverse)]
+
+
+def test_reads_what_was_written(engine: Engine) -> None:
+    put(engine, a=b"1", b=b"", c=b"3")
+    assert engine.get(b"a") == b"1"
+    assert engine.get(b"b") == b""
+    assert engine.get(b"x") is None
+    assert engine.get(b"") is None
+    assert engine.get_many([b"c", b"x", b"a"]) == [b"3", None, b"1"]
+    with engine.snapshot() as snapshot:
+        assert [value and bytes(value) for value in snapshot.get_many([b"c", b"", b"a"])] == [b"3", None, b"1"]
+
+
+def test_operations_of_a_batch_apply_in_order(engine: Engine) -> None:
+    put(engine, old=b"x")
+    batch = Batch()
+    batch.put(b"k", b"1")
+    batch.delete(b"k")
+    batch.put(b"k", memoryview(b"-2-")[1:2])
+    more = Batch()
+    more.delete(b"old")
+    more.delete(b"never")
+    batch.extend(more)
+    assert len(batch) == 5
+    assert batch.nbytes == 2 + 1 + 2 + 3 + 5
+    engine.write(batch)
+    assert rows(engine) == [(b"k", b"2")]
+
+
+def test_scans_half_open_ranges_both_ways(engine: Engine) -> None:
+    put(engine, a=b"1", ab=b"2", b=b"3", c=b"4")
+    assert [key for key, _ in rows(engine, b"a", b"b")] == [b"a", b"ab"]
+    assert [key for key, _ in rows(engine, b"a\x00", b"bb")] == [b"ab", b"b"]
+    assert rows(engine, b"a", b"c", reverse=True) == [(b"b", b"3"), (b"ab", b"2"), (b"a", b"1")]
+    assert rows(engine, b"ab", TOP, reverse=True) == [(b"c", b"4"), (b"b", b"3"), (b"ab", b"2")]
+    assert list(engine.scan(b"aa", b"c", keys_only=True)) == [b"ab", b"b"]
+    assert list(engine.scan(b"aa", b"c", keys_only=True, reverse=True)) == [b"b", b"ab"]
+    assert rows(engine, b"b", b"b") == rows(engine, b"c", b"a") == rows(engine, b"d", b"e") == []
+    assert rows(engine, b"", b"a", reverse=True) == []
+
+
+def test_floor_is_the_last_row_up_to_a_key(engine: Engine) -> None:
+    put(engine, b=b"1", d=b"2")
+    with engine.snapshot() as snapshot:
+
+        def floor(start: bytes, last: bytes) -> tuple[bytes, bytes] | None:
+            row = snapshot.floor(start, last)
+            return None if row is None else (row[0], bytes(row[1]))
+
+        assert floor(b"a", b"d") == floor(b"a", TOP) == floor(b"d", b"d\x00") == (b"d", b"2")
+        assert floor(b"a", b"c") == floor(b"b", b"b") == (b"b", b"1")
+        assert floor(b"a", b"a") is floor(b"c", b"c") is floor(b"e", TOP) is None
+
+
+def test_long_scans_and_keys_at_the_limit(engine: Engine) -> None:
+    batch = Batch()
+    keys = [b"%05d" % number for number in range(3000)] + [b"x" * 511, b"x" * 510]
+    for key in keys:
+        batch.put(key, key)
+    engine.write(batch)
+    keys.sort()
+    assert list(engine.scan(b"", TOP, keys_only=True)) == keys
+    assert rows(engine, reverse=True) == [(key, key) for key in reversed(keys)]
+    longer = b"x" * 600
+    assert list(engine.scan(longer, TOP, keys_only=True)) == []
+    assert list(engine.scan(b"x", longer, keys_only=True, reverse=True)) == [b"x" * 511, b"x" * 510]
+    assert engine.get(longer) is None
+    with engine.snapshot() as snapshot:
+        row = snapshot.floor(b"", longer)
+        assert row is not None and row[0] == b"x" * 511
+
+
+def test_lmdb_names_its_limit_on_keys(tmp_path: Path) -> None:
+    with open_engine("lmdb", str(tmp_path)) as engine:
+        batch = Batch()
+        batch.put(b"fine", b"1")
+        batch.put(b"x" * 512, b"1")
+        with pytest.raises(errors.BadRequest, match=r"512 bytes.*511"):
+            engine.write(batch)
+        assert rows(engine) == []
+
+
+def test_a_snapshot_does_not_change(engine: Engine) -> None:
+    put(engine, a=b"1", b=b"2")
+    with engine.snapshot() as snapshot:
+        scan, engine_scan = snapshot.scan(b"", TOP), engine.scan(b"", TOP)
+        batch = Batch()
+        batch.put(b"a", b"9")
+        batch.put(b"c", b"3")
+        batch.delete(b"b")
+        engine.write(batch)
+        assert rows(snapshot) == [(b"a", b"1"), (b"b", b"2")]
+        assert [(key, bytes(value)) for key, value in scan] == rows(snapshot)
+        assert [(key, bytes(value)) for key, value in engine_scan] == rows(snapshot)
+        assert snapshot.get(b"c") is None
+        floor = snapshot.floor(b"", TOP)
+        assert floor is not None and floor[0] == b"b"
+    assert rows(engine) == [(b"a", b"9"), (b"c", b"3")]
+
+
+def test_one_snapshot_serves_many_threads(engine: Engine) -> None:
+    batch = Batch()
+    for number in range(500):
+        batch.put(b"%04d" % number, b"v%d" % number)
+    engine.write(batch)
+    wrong: list[object] = []
+    with engine.snapshot() as snapshot:
+
+        def read(seed: int) -> None:
+            pick = random.Random(seed)
+            for _ in range(200):
+                number = pick.randrange(500)
+                key = b"%04d" % number
+                row = snapshot.floor(b"", key + b"x")
+                value = snapshot.get(key)
+                if row is None or row[0] != key or bytes(row[1]) != b"v%d" % number or value != row[1]:
+                    wrong.append((key, row))
+            if len(list(snapshot.scan(b"", TOP))) != 500:
+                wrong.append("scan")
+
+        threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not wrong
+
+
+def test_a_guard_decides_over_the_whole_batch(engine: Engine) -> None:
+    put(engine, a=b"1", empty=b"")
+    batch = Batch()
+    batch.put(b"a", b"2")
+    batch.put(b"n", b"new")
+    bad_guards: list[dict[bytes, bytes | None]] = [
+        {b"a": b"0"},
+        {b"a": None},
+        {b"n": b""},
+        {b"empty": None},
+        {b"a": b"1", b"n": b"x"},
+    ]
+    for guard in bad_guards:
+        with pytest.raises(errors.GuardFailed):
+            engine.write(batch, guard=guard)
+        assert rows(engine) == [(b"a", b"1"), (b"empty", b"")]
+    engine.write(batch, guard={b"a": b"1", b"n": None, b"empty": b""})
+    assert rows(engine) == [(b"a", b"2"), (b"empty", b""), (b"n", b"new")]
+
+
+def test_guarded_counting_loses_nothing(engine: Engine) -> None:
+    """Threads add to one counter under a guard, while others write elsewhere and one changes the counter unguarded."""
+    put(engine, counter=b"0")
+
+    def add(_: int) -> None:
+        done = 0
+        while done < 40:
+            value = engine.get(b"counter")
+            assert value is not None
+            batch = Batch()
+            batch.put(b"counter", b"%d" % (int(value) + 1))
+            try:
+                engine.write(batch, sync=False, guard={b"counter": value})
+                done += 1
+            except errors.GuardFailed:
+                pass
+
+    def elsewhere(seed: int) -> None:
+        for number in range(100):
+            put(engine, **{f"other{seed}": b"%d" % number})
+
+    threads = [threading.Thread(target=add, args=(n,)) for n in range(4)]
+    threads += [threading.Thread(target=elsewhere, args=(n,)) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert engine.get(b"counter") == b"160"
+
+
+def test_a_guard_holds_against_unguarded_writers(engine: Engine) -> None:
+    """An unguarded write sets lock and its witness; a guarded one may only happen while the lock is free."""
+    stop = threading.Event()
+    broken: list[bytes] = []
+
+    def unguarded() -> None:
+        for number in range(150):
+            put(engine, lock=b"%d" % (number % 2), guarded=b"-")
+
+        stop.set()
+
+    def guarded() -> None:
+        batch = Batch()
+        batch.put(b"guarded", b"free")
+        while not stop.is_set():
+            try:
+                engine.write(batch, sync=False, guard={b"lock": b"0"})
+            except errors.GuardFailed:
+                continue
+            with engine.snapshot() as snapshot:
+                if snapshot.get(b"lock") == b"1" and snapshot.get(b"guarded") == b"free":
+                    broken.append(b"guarded write after the lock was taken")
+
+    threads = [threading.Thread(target=guarded), threading.Thread(target=unguarded)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not broken
+
+
+def test_delete_range_spares_the_neighbours(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dvidcore.storage.engine.DELETE_CHUNK", 7)
+    inside = [b"m" + bytes((first, second)) for first in (0, 5, 255) for second in (0, 255)] + [b"m", b"m" * 20]
+    inside += [b"mm%03d" % number for number in range(50)]
+    outside = [b"l", b"l\xff\xff\xff", b"n", b"n\x00", b"\x00", b"\xff"]
+    batch = Batch()
+    for key in inside + outside:
+        batch.put(key, b"v")
+    engine.write(batch)
+    engine.delete_range(b"m", b"n")
+    assert list(engine.scan(b"", TOP, keys_only=True)) == sorted(outside)
+    engine.delete_range(b"m", b"n")
+    engine.delete_range(b"n", b"m")
+    assert list(engine.scan(b"", TOP, keys_only=True)) == sorted(outside)
+
+
+def test_size_follows_what_is_stored(tmp_path: Path) -> None:
+    for kind in KINDS:
+        engine = open_engine(kind, str(tmp_path / kind))
+        batch = Batch()
+        for number in range(4000):
+            batch.put(b"k%05d" % number, bytes(1000))
+        engine.write(batch, sync=False)
+        if kind in PERSISTENT:  # LevelDB counts what is in its tables, and makes one on opening
+            engine.close()
+            engine = open_engine(kind, str(tmp_path / kind))
+        with engine:
+            whole, half = engine.size(b"k", b"l"), engine.size(b"k", b"k02000")
+            assert 1.9e6 < half < 2.2e6, kind
+            assert 3.9e6 < whole < 4.4e6, kind
+            assert engine.size(b"l", b"m") == 0, kind
+
+
+def test_a_closed_store_says_so(engine: Engine) -> None:
+    put(engine, a=b"1")
+    snapshot = engine.snapshot()
+    other = engine.snapshot()
+    other.close()
+    other.close()
+    engine.close()
+    engine.close()
+    batch = Batch()
+    batch.put(b"a", b"2")
+    uses: list[Callable[[], object]] = [
+        engine.snapshot,
+        lambda: engine.get(b"a"),
+        lambda: engine.write(batch),
+        lambda: list(engine.scan(b"", TOP)),
+        lambda: engine.delete_range(b"", TOP),
+        lambda: engine.size(b"", TOP),
+        lambda: other.get(b"a"),
+        lambda: other.floor(b"", b"a"),
+        lambda: list(other.scan(b"", TOP)),
+        lambda: list(other.scan(b"", TOP, keys_only=True)),
+    ]
+    for use in uses:
+        with pytest.raises(errors.StoreError):
+            use()
+    snapshot.close()
+
+
+@pytest.mark.parametrize("kind", PERSISTENT)
+def test_a_reopened_store_has_everything(kind: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "deep" / "db")
+    for number in range(3):
+        with open_engine(kind, path) as engine:
+            assert len(rows(engine)) == number
+            put(engine, **{f"k{number}": b"v"})
+    assert engine.description() == f"{kind} @ {path}"
+
+
+@pytest.mark.parametrize("kind", PERSISTENT)
+def test_the_same_process_cannot_open_a_store_twice(kind: str, tmp_path: Path) -> None:
+    with open_engine(kind, str(tmp_path / "db")) as engine:
+        (tmp_path / "link").symlink_to(tmp_path / "db")
+        for path in (tmp_path / "db", tmp_path / "link"):
+            with pytest.raises(errors.StoreError, match="in use"):
+                open_engine(kind, str(path))
+        put(engine, a=b"1")
+    with open_engine(kind, str(tmp_path / "db")) as engine:
+        assert engine.get(b"a") == b"1"
+
+
+OPENER = """
+import sys
+from dvidcore import errors
+from dvidcore.storage import open_engine
+try:
+    open_engine("leveldb", sys.argv[1])
+except errors.StoreError as error:
+    print(error)
+"""
+
+
+def test_another_process_cannot_open_a_leveldb(tmp_path: Path) -> None:
+    with open_engine("leveldb", str(tmp_path)):
+        with pytest.raises(errors.StoreError, match="in use"):  # a refused opening here must not free the lock
+            open_engine("leveldb", str(tmp_path))
+        done = subprocess.run([sys.executable, "-c", OPENER, str(tmp_path)], capture_output=True, text=True, check=True)
+        assert "is in use by another process" in done.stdout
+
+
+COUNTER = """
+import sys
+from dvidcore import errors
+from dvidcore.storage import Batch, open_engine
+engine, done = open_engine("lmdb", sys.argv[1]), 0
+while done < 60:
+    value = engine.get(b"counter")
+    batch = Batch()
+    batch.put(b"counter", b"%d" % (int(value or b"0") + 1))
+    try:
+        engine.write(batch, sync=False, guard={b"counter": value})
+        done += 1
+    except errors.GuardFailed:
+        pass
+"""
+
+
+def test_guards_hold_between_processes_over_one_lmdb(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", COUNTER, str(tmp_path)]
+    children = [subprocess.Popen(command) for _ in range(2)]
+    assert [child.wait() for child in children] == [0, 0]
+    with open_engine("lmdb", str(tmp_path)) as engine:
+        assert engine.get(b"counter") == b"120"
+
+
+WRITER = """
+import sys
+from dvidcore.storage import Batch, open_engine
+engine, number = open_engine(sys.argv[1], sys.argv[2]), int(sys.argv[3])
+while True:
+    batch = Batch()
+    for part in range(8):
+        batch.put(b"%d/%06d" % (part, number), b"%d" % number * 2000)
+    engine.write(batch, sync=number % 3 == 0)
+    print(number, flush=True)
+    number += 1
+"""
+
+
+@pytest.mark.parametrize("kind", PERSISTENT)
+def test_what_was_acknowledged_survives_a_kill(kind: str, tmp_path: Path) -> None:
+    number = 0
+    for attempt in range(2):
+        command = [sys.executable, "-c", WRITER, kind, str(tmp_path), str(number)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            time.sleep(random.Random(attempt).uniform(0.02, 0.2))
+            child.send_signal(signal.SIGKILL)
+            acknowledged = [int(line) for line in child.stdout.read().splitlines() if line]
+        last = max(acknowledged, default=number)
+        with open_engine(kind, str(tmp_path)) as engine:
+            present = [
+                [int(key[2:]) for key in engine.scan(b"%d/" % part, b"%d0" % part, keys_only=True)] for part in range(8)
+            ]
+            assert all(numbers == present[0] for numbers in present), "a batch is not whole"
+            assert present[0] == list(range(len(present[0])))
+            assert len(present[0]) > last
+            number = len(present[0])
+            for key, value in engine.scan(b"7/", b"8"):
+                assert value == b"%d" % int(key[2:]) * 2000
+
+
+def test_engines_by_name(tmp_path: Path) -> None:
+    assert set(KINDS) <= set(engine_names())
+    for kind in ("basholeveldb", "badger", "LevelDB"):
+        with open_engine(kind, str(tmp_path / kind), cachesize=1, unknown="x") as engine:
+            assert engine.name == "leveldb"
+    with pytest.raises(errors.StoreError, match=r"'rocks' is not known: use one of .*leveldb"):
+        open_engine("rocks", str(tmp_path / "rocks"))
+    with pytest.raises(errors.StoreError, match="cachesize='big'"):
+        open_engine("leveldb", str(tmp_path / "big"), cachesize="big")
+    with pytest.raises(errors.StoreError, match="mapsize=0"):
+        open_engine("lmdb", str(tmp_path / "none"), mapsize=0)
+
+
+def test_what_cannot_be_opened_is_refused_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for kind in PERSISTENT:
+        with pytest.raises(errors.StoreError, match="cannot be opened"):
+            open_engine(kind, str(tmp_path / "file"))
+        with open_engine(kind, str(tmp_path / kind)):
+            pass
+        other = "lmdb" if kind == "leveldb" else "leveldb"
+        with pytest.raises(errors.StoreError, match="holds a"):
+            open_engine(other, str(tmp_path / kind))
+    (tmp_path / "lmdb" / "data.mdb").write_bytes(b"garbage" * 1000)
+    with pytest.raises(errors.StoreError, match="cannot be opened"):
+        open_engine("lmdb", str(tmp_path / "lmdb"))
+    (tmp_path / "leveldb" / "CURRENT").write_bytes(b"MANIFEST-999999\n")
+    with pytest.raises(errors.StoreError, match="cannot be opened"):
+        open_engine("leveldb", str(tmp_path / "leveldb"))
+
+
+def test_a_leveldb_that_lost_its_mark_is_not_overwritten(tmp_path: Path) -> None:
+    with open_engine("leveldb", str(tmp_path)) as engine:
+        put(engine, a=b"1")
+    current = (tmp_path / "CURRENT").read_bytes()
+    (tmp_path / "CURRENT").unlink()
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(errors.StoreError, match="no file CURRENT"):
+        open_engine("leveldb", str(tmp_path))
+    assert sorted(tmp_path.iterdir()) == before
+    (tmp_path / "CURRENT").write_bytes(current)
+    with open_engine("leveldb", str(tmp_path)) as engine:
+        assert engine.get(b"a") == b"1"
+
+
+def test_a_full_lmdb_refuses_the_batch_and_goes_on(tmp_path: Path) -> None:
+    with open_engine("lmdb", str(tmp_path), mapsize=1) as engine:
+        put(engine, a=b"1")
+        with pytest.raises(errors.StoreError, match="mapsize"):
+            put(engine, b=b"2", c=bytes(2 << 20))
+        put(engine, d=b"3")
+        assert list(engine.scan(b"", TOP, keys_only=True)) == [b"a", b"d"]
+
+
+def test_the_format_is_marked_and_checked(engine: Engine) -> None:
+    check_format(engine)
+    check_format(engine)
+    assert rows(engine) == [(FORMAT_KEY, FORMAT)]
+    newer = Batch()
+    newer.put(FORMAT_KEY, b"dvidcore 2")
+    engine.write(newer)
+    with pytest.raises(errors.StoreError, match=r"'dvidcore 2'.*'dvidcore 1'"):
+        check_format(engine)
+    assert rows(engine) == [(FORMAT_KEY, b"dvidcore 2")]
+
+
+def test_the_store_of_another_program_is_refused(engine: Engine) -> None:
+    put(engine, somebody=b"else")
+    with pytest.raises(errors.StoreError, match="did not write"):
+        check_format(engine)
+    assert rows(engine) == [(b"somebody", b"else")]
+
+
+KEYS = st.binary(min_size=1, max_size=3)
+OPERATIONS = st.lists(st.tuples(KEYS, st.none() | st.binary(max_size=4)), max_size=8)
+
+
+class EngineModel(RuleBasedStateMachine):
+    """Random operations on an engine and on a dict answer the same."""
+
+    kind: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.model: dict[bytes, bytes] = {}
+        self.snapshots: list[tuple[Snapshot, dict[bytes, bytes]]] = []
+
+    @initialize()
+    def start(self) -> None:
+        self.engine = open_engine(self.kind, self.folder.name)
+
+    @rule(operations=OPERATIONS, sync=st.booleans())
+    def write(self, operations: list[tuple[bytes, bytes | None]], sync: bool) -> None:
+        self.engine.write(self.batch(operations), sync=sync)
+        self.apply(operations)
+
+    @rule(operations=OPERATIONS, guard=st.dictionaries(KEYS, st.none() | st.binary(max_size=1), max_size=2))
+    def guarded_write(self, operations: list[tuple[bytes, bytes | None]], guard: dict[bytes, bytes | None]) -> None:
+        if all(self.model.get(key) == value for key, value in guard.items()):
+            self.engine.write(self.batch(operations), guard=guard)
+            self.apply(operations)
+        else:
+            with pytest.raises(errors.GuardFailed):
+                self.engine.write(self.batch(operations), guard=guard)
+
+    @rule(start=KEYS, stop=KEYS)
+    def delete_range(self, start: bytes, stop: bytes) -> None:
+        self.engine.delete_range(start, stop)
+        self.model = {key: value for key, value in self.model.items() if not start <= key < stop}
+
+    @rule()
+    def take_snapshot(self) -> None:
+        self.snapshots.append((self.engine.snapshot(), dict(self.model)))
+
+    @rule()
+    def reopen(self) -> None:
+        if self.kind != "memory":
+            self.drop_snapshots()
+            self.engine.close()
+            self.engine = open_engine(self.kind, self.folder.name)
+
+    @rule(start=KEYS | st.just(b""), stop=KEYS, reverse=st.booleans())
+    def read(self, start: bytes, stop: bytes, reverse: bool) -> None:
+        for reader, model in [*self.snapshots[-3:], (self.engine, self.model)]:
+            expected = sorted((key, value) for key, value in model.items() if start <= key < stop)
+            if reverse:
+                expected.reverse()
+            assert rows(reader, start, stop, reverse) == expected
+            assert list(reader.scan(start, stop, reverse=reverse, keys_only=True)) == [key for key, _ in expected]
+            assert reader.get(stop) == model.get(stop)
+            if isinstance(reader, Snapshot):
+                keys = sorted(model)
+                at = bisect_left(keys, stop + b"\x00")
+                below = keys[at - 1] if at and keys[at - 1] >= start else None
+                found = reader.floor(start, stop)
+                assert (found and found[0]) == below
+                assert below is None or (found and found[1]) == model[below]
+
+    @invariant()
+    def same(self) -> None:
+        if hasattr(self, "engine"):
+            assert dict(rows(self.engine)) == self.model
+
+    @staticmethod
+    def batch(operations: list[tuple[bytes, bytes | None]]) -> Batch:
+        batch = Batch()
+        for key, value in operations:
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        return batch
+
+    def apply(self, operations: list[tuple[bytes, bytes | None]]) -> None:
+        for key, value in operations:
+            self.model.pop(key, None)
+            if value is not None:
+                self.model[key] = value
+
+    def drop_snapshots(self) -> None:
+        for snapshot, _ in self.snapshots:
+            snapshot.close()
+        self.snapshots.clear()
+
+    def teardown(self) -> None:
+        self.drop_snapshots()
+        if hasattr(self, "engine"):
+            self.engine.close()
+        self.folder.cleanup()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_random_operations_against_a_dict(kind: str) -> None:
+    machine = type("EngineModelOf", (EngineModel,), {"kind": kind})
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        machine,
+        settings=settings(
+            max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )

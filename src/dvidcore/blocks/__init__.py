@@ -9,10 +9,15 @@ from dvidcore.blocks._codec import check, decode, decode_box, encode, shape
 from dvidcore.blocks._copy import copy_box, gather, scatter
 from dvidcore.blocks._downsample import downsample
 from dvidcore.blocks._inspect import counts, lookup, palette, with_palette
+from dvidcore.blocks._mask import count_in, mask
+from dvidcore.blocks._relabel import relabel_runs
+from dvidcore.blocks._segmentation import compressed_segmentation
 
 __all__ = [
     "check",
+    "compressed_segmentation",
     "copy_box",
+    "count_in",
     "counts",
     "decode",
     "decode_box",
@@ -20,7 +25,9 @@ __all__ = [
     "encode",
     "gather",
     "lookup",
+    "mask",
     "palette",
+    "relabel_runs",
     "scatter",
     "shape",
     "with_palette",

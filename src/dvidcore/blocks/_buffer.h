@@ -42,6 +42,20 @@ public:
         return 0;
     }
 
+    // A writable 3-d array (z, y, x) of uint8 or bool whose x is contiguous; z and y may have any stride.
+    int mask(PyObject *object) {
+        if (array(object, true) < 0) return -1;
+        if (view_.ndim != 3 || view_.itemsize != 1) {
+            PyErr_SetString(PyExc_ValueError, "a 3-d array (z, y, x) of uint8 is required");
+            return -1;
+        }
+        if (view_.shape[2] > 1 && view_.strides[2] != 1) {
+            PyErr_SetString(PyExc_ValueError, "the voxels of a row (x) must be contiguous");
+            return -1;
+        }
+        return 0;
+    }
+
     // A contiguous 1-d array of uint64.
     int labels(PyObject *object) {
         if (get(object, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT, "a contiguous array of uint64 is required") < 0) return -1;

@@ -10,6 +10,7 @@ cdef extern from "../blocks/_buffer.h" namespace "dvidcore":
         int writable_bytes(object source) except -1
         int array(object source, bool writable) except -1
         int volume(object source, bool writable) except -1
+        int mask(object source) except -1
         int labels(object source) except -1
         uint8_t *data() nogil
         int64_t size() nogil

@@ -63,6 +63,11 @@ cdef inline Corner corner(const Buffer &array, int64_t z, int64_t y, int64_t x, 
 
 
 def copy_box(object src not None, object src_start, object dst not None, object dst_start, object size):
+    """Copies the box of `size` voxels at `src_start` of `src` to `dst_start` of `dst`; all (z, y, x).
+
+    Both are arrays (z, y, x) or (z, y, x, channels) with contiguous rows and voxels of the same size in bytes (items of
+    1, 2, 4 or 8 bytes; their types are not compared). Raises ValueError if a box is not within its array. O(bytes).
+    """
     cdef Buffer source, target
     cdef int64_t voxel, nz, ny, nx, z, y, x, tz, ty, tx
     voxel = voxel_bytes(source, src, False)
@@ -86,6 +91,15 @@ def copy_box(object src not None, object src_start, object dst not None, object 
 
 
 def gather(object out not None, object origin, object block_shape, object coords not None, object blocks not None):
+    """Copies into a volume what it shares with each of many blocks of plain voxels.
+
+    `out` is a writable array (z, y, x) or (z, y, x, channels) of items of 1, 2, 4 or 8 bytes with contiguous rows, and
+    `origin` the voxel (z, y, x) of its first corner. Block i of `block_shape` voxels (z, y, x) lies at the block
+    coordinates ``coords[i]`` (int32 or int64 (n, 3), z, y, x): its first voxel is ``coords[i] * block_shape``. Blocks
+    beside the volume are ignored, and voxels that no block covers are left alone.
+
+    Raises ValueError, before anything is written, if a block has not exactly the bytes of `block_shape`. O(bytes).
+    """
     cdef Buffer target
     cdef vector[Buffer] sources
     cdef vector[const uint8_t *] data
@@ -132,6 +146,11 @@ def gather(object out not None, object origin, object block_shape, object coords
 
 
 def scatter(object volume not None, object origin, object block_shape, object coord, object out=None):
+    """The block of plain voxels at block coordinates `coord` (z, y, x), cut from a volume: the inverse of `gather`.
+
+    `volume`, `origin` and `block_shape` are as in `gather`. Answers bytes, or fills and answers `out`, any writable
+    contiguous buffer of exactly that size. Raises ValueError if the block is not within the volume. O(bytes).
+    """
     cdef Buffer source, target
     cdef Corner to
     cdef int64_t voxel, size, z, y, x, nz, ny, nx

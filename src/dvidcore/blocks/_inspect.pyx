@@ -17,6 +17,10 @@ cdef extern from "../blocks/_count.h" namespace "dvidcore" nogil:
 
 
 def palette(object block not None):
+    """The palette of a coded block, uint64 (n,): a copy, in its stored order.
+
+    Entries may repeat and may not occur in any voxel. Raises ValueError if the block is corrupt. O(sub-blocks + n).
+    """
     cdef Buffer source
     cdef Block parsed
     source.bytes(block)
@@ -28,6 +32,11 @@ def palette(object block not None):
 
 
 def with_palette(object block not None, object labels not None):
+    """The same coded block with another palette: entry i of the old one becomes ``labels[i]`` in every voxel.
+
+    `labels` is uint64 (n,) for a palette of n entries, and may repeat labels. This maps a block to other labels
+    without touching its voxels. Raises ValueError for another length or type, or a corrupt block. O(bytes).
+    """
     cdef Buffer source, wanted
     cdef Block parsed
     cdef char *out
@@ -47,6 +56,11 @@ def with_palette(object block not None, object labels not None):
 
 
 def lookup(object block not None, object points not None):
+    """The labels at points of a coded block, uint64 (n,).
+
+    `points` is int32 or int64 (n, 3), each row z, y, x in voxels of the block. Only the bits of those voxels are read.
+    Raises ValueError for a point outside, or a corrupt block. O(sub-blocks + n).
+    """
     cdef Buffer source
     cdef Block parsed
     cdef vector[SubBlock] subs
@@ -98,6 +112,12 @@ cdef int count_entries(const Block &block, vector[uint64_t] &total) except -1 no
 
 
 def counts(object block not None):
+    """The labels that occur in a coded block, 0 too, and how many voxels each has.
+
+    Two uint64 arrays (n,), labels ascending and unique; palette entries of the same label are added up, and entries
+    without voxels left out. Sub-blocks of up to four labels are counted by population counts of their packed bits.
+    Raises ValueError if the block is corrupt. O(voxels + n log n).
+    """
     cdef Buffer source
     cdef Block parsed
     cdef vector[uint64_t] total

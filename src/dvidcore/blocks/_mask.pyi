@@ -1,0 +1,6 @@
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Buffer
+
+def mask(block: Buffer, labels: NDArray[np.uint64], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]: ...
+def count_in(block: Buffer, labels: NDArray[np.uint64]) -> int: ...

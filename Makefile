@@ -1,0 +1,63 @@
+# make demo   build, start a server on 127.0.0.1:8000 with a small EM volume and its segmentation, keep serving
+# make test   the whole test suite
+# The other targets are at the bottom. All install what they need into .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+KERNELS := $(shell find src -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
+BUILD := pyproject.toml setup.py $(KERNELS)
+PYTEST ?= $(BIN)/python -m pytest
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test install conformance bench http-bench sanitize soak lint docs clean
+
+demo: $(VENV)/.demo
+	$(BIN)/dvidcore demo --data demo-data
+
+test: $(VENV)/.test
+	$(PYTEST) -n 2 --dist loadgroup -m "not slow"
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+# What a user installs, and on top of it what the tests need; both see the sources in place.
+$(VENV)/.demo: $(BIN)/python $(BUILD)
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+install: $(VENV)/.test
+
+# Replays the recorded answers of DVID where the conformance kit is beside the checkout.
+conformance: $(VENV)/.test
+	$(BIN)/python scripts/conformance.py $(SCENARIOS)
+
+# Kernels, on generated volumes and, where present, on the real ones; and our share of a request.
+bench: $(VENV)/.test
+	$(PYTEST) benchmarks --benchmark-only --benchmark-columns=min,median,rounds --benchmark-sort=name -p no:cacheprovider
+
+# Kernels built with AddressSanitizer, fed with broken and hostile input.
+sanitize: $(VENV)/.test
+	$(BIN)/python tests/sanitize/run.py
+
+# The crash, concurrency and model tests again, for longer.
+soak: $(VENV)/.test
+	$(PYTEST) -m slow
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check src tests benchmarks scripts setup.py
+	$(BIN)/ruff format --check src tests benchmarks scripts setup.py
+	$(BIN)/mypy
+
+docs: $(VENV)/.test
+	$(BIN)/python -m dvidcore.api.openapi > docs/http-api.md
+
+clean:
+	rm -rf build dist demo-data $(VENV) src/*.egg-info
+	find src -name '*.so' -delete
+	find src -name '*.pyx' | sed 's/pyx$$/cpp/' | xargs rm -f

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -30,6 +31,8 @@ class LabelEngine(DataType):
         self.mapping = MappingCache(self.engine, self.rows)
         self.index = BodyIndex(self.rows)
         self.locks = TileLocks()
+        self.commit_lock = threading.Lock()
+        """Held while what depends on the index, the mapping or the counters is computed and written."""
 
     @cached_property
     def block(self) -> ZYX:

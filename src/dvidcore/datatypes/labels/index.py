@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dvidcore import labels
 from dvidcore.datatypes.labels.rows import BODY_OFFSET, INDEX_ZYX_OFFSET, BodyRecord, Rows
+from dvidcore.labels import _stored_rows
 from dvidcore.storage.keys import prefix_end
 from dvidcore.storage.versioned import View
 
@@ -30,11 +30,13 @@ class Columns(NamedTuple):
     supervoxels: NDArray[np.uint64]
     counts: NDArray[np.uint32]
     """Voxels of the supervoxel in the block."""
+    surface: NDArray[np.uint64]
+    """Mutation id of the last change of the body's surface in the block, 0 for none since it was written."""
 
     def of(self, supervoxel: int) -> Columns:
         """The rows of one supervoxel."""
         at = self.supervoxels == np.uint64(supervoxel)
-        return Columns(self.coords[at], self.supervoxels[at], self.counts[at])
+        return Columns(*(column[at] for column in self))
 
     def blocks(self) -> NDArray[np.int32]:
         """(n, 3): each block once, sorted by z, y, x."""
@@ -93,7 +95,7 @@ class BodyIndex:
         for key, value in view.scan(start, prefix_end(start)):
             keys.append(key)
             values.append(value)
-        columns = Columns(*labels.unpack_rows(keys, values, INDEX_ZYX_OFFSET))
+        columns = Columns(*_stored_rows.unpack_rows(keys, values, INDEX_ZYX_OFFSET))
         for array in columns:
             array.flags.writeable = False
         return columns

@@ -13,10 +13,10 @@ EXTENTS   none                              lowest and highest voxel, six int32:
 MAXLABEL  none                              the largest label so far (8 bytes)
 ========  ================================  =========================================================
 
-Rows of the instance as a whole stand under version 0, which no version has: the label counters (NEXT), the generation
-of the mapping (MAPPED) and the generation of each tile of blocks (TILE). A generation counts the writes that it
-stands for. A writer reads it before it computes and writes the next one under a guard, so a writer that computed
-from what another has changed meanwhile fails and starts again, in this process or another.
+Rows of the instance as a whole stand under version 0, which no version has: the label counters (NEXT) and three kinds
+of generations, which count the writes that they stand for: of all but blocks (INDEXED), of the mapping (MAPPED), and
+of each tile of blocks (TILE). A writer reads them before it computes and writes the next ones under a guard, so a
+writer that computed from what another has changed meanwhile fails and starts again, in this process or another.
 
 Keys are big-endian with the sign of coordinates flipped (``storage.keys``); values are little-endian.
 """
@@ -31,7 +31,7 @@ from dvidcore.errors import StoreError
 from dvidcore.storage.keys import data_prefix, u64_key, version_bytes, zyx_key
 
 BLOCK, INDEX, BODY, MAPPING, EXTENTS, MAXLABEL = range(0x10, 0x16)
-NEXT, MAPPED, TILE = range(0x20, 0x23)
+NEXT, INDEXED, MAPPED, TILE = range(0x20, 0x24)
 
 INSTANCE_WIDE = version_bytes(0)
 """The version part of keys that belong to no version."""
@@ -46,7 +46,19 @@ _TEXT = struct.Struct("<H")
 class Rows:
     """Makes the prefix keys (without version) of one instance."""
 
-    __slots__ = ("_block", "_body", "_index", "_mapping", "_tile", "extents", "instance", "mapped", "maxlabel", "next")
+    __slots__ = (
+        "_block",
+        "_body",
+        "_index",
+        "_mapping",
+        "_tile",
+        "extents",
+        "indexed",
+        "instance",
+        "mapped",
+        "maxlabel",
+        "next",
+    )
 
     def __init__(self, instance: int) -> None:
         self.instance = instance
@@ -58,7 +70,8 @@ class Rows:
         self.extents = data_prefix(instance, EXTENTS)
         self.maxlabel = data_prefix(instance, MAXLABEL)
         self.next = data_prefix(instance, NEXT) + INSTANCE_WIDE
-        """The whole key, since it is no version's; so is ``mapped``."""
+        """The whole key, since it is no version's; so are ``indexed`` and ``mapped``."""
+        self.indexed = data_prefix(instance, INDEXED) + INSTANCE_WIDE
         self.mapped = data_prefix(instance, MAPPED) + INSTANCE_WIDE
 
     def scale(self, scale: int) -> bytes:

@@ -1,0 +1,101 @@
+"""What an instance knows of its labels and its extents as a whole, at a version: largest label, next label, the box.
+
+The reads answer for a view; the ``raise_`` and ``grow_`` functions add to a writer's batch, which carries the guard.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dvidcore.datatypes.labels.rows import LabelCounters, pack_box, pack_u64, unpack_box, unpack_u64
+from dvidcore.errors import NotFound
+from dvidcore.storage.engine import Batch, Snapshot
+from dvidcore.storage.versioned import KeyConflict, VersionedBatch, View
+
+if TYPE_CHECKING:
+    from dvidcore.datatypes.labels.engine import LabelEngine
+
+Box = tuple[tuple[int, int, int], tuple[int, int, int]]
+
+
+def _each(view: View, prefix_key: bytes) -> list[bytes]:
+    """The value under a key, or where merged versions each wrote one, all of these."""
+    try:
+        value = view.get(prefix_key)
+    except KeyConflict as conflict:
+        keys = [prefix_key + version.to_bytes(4, "big") for version in conflict.writers]
+        return [bytes(v) for v in view.snapshot.get_many(keys) if v]
+    return [] if value is None else [bytes(value)]
+
+
+def maximum(label: LabelEngine, view: View) -> int:
+    """The largest label that this version or an ancestor has had, 0 before any."""
+    return max((unpack_u64(v) for v in _each(view, label.rows.maxlabel)), default=0)
+
+
+def maxima(label: LabelEngine, snapshot: Snapshot) -> dict[int, int]:
+    """The largest label by version id, of the versions that have raised it."""
+    prefix = label.rows.maxlabel
+    rows = snapshot.scan(prefix, prefix + b"\xff" * 4)
+    return {int.from_bytes(key[-4:], "big"): unpack_u64(value) for key, value in rows}
+
+
+def counters(label: LabelEngine, snapshot: Snapshot) -> LabelCounters:
+    """The repo-wide maximum and the state of ``set-nextlabel``."""
+    return LabelCounters.unpack(snapshot.get(label.rows.next))
+
+
+def raise_maximum(label: LabelEngine, view: View, batch: Batch, largest: int) -> None:
+    """Makes ``largest`` the version's and the repo-wide maximum where it is greater."""
+    if largest > maximum(label, view):
+        VersionedBatch(batch, view.ancestry.version).put(label.rows.maxlabel, pack_u64(largest))
+    now = counters(label, view.snapshot)
+    if largest > now.maximum:
+        batch.put(label.rows.next, now._replace(maximum=largest).pack())
+
+
+def get_maxlabel(label: LabelEngine, view: View) -> dict[str, int]:
+    """``GET maxlabel``; NotFound where this version has had no label."""
+    largest = maximum(label, view)
+    if not largest:
+        raise NotFound(f'"{label.record.name}" has had no label at this version')
+    return {"maxlabel": largest}
+
+
+def get_nextlabel(label: LabelEngine, view: View) -> dict[str, int]:
+    """``GET nextlabel``: the id that the next allocation starts with."""
+    now = counters(label, view.snapshot)
+    return {"nextlabel": (now.next_label or now.maximum) + 1}
+
+
+def extents(label: LabelEngine, view: View) -> Box | None:
+    """The version's lowest and highest voxel (z, y, x; both included), None before any write.
+
+    They start from ``MinPoint`` and ``MaxPoint`` of the settings; after a merge they are the union of the parents'.
+    """
+    boxes = [unpack_box(v) for v in _each(view, label.rows.extents)]
+    if not boxes:
+        low, high = label.record.settings["MinPoint"], label.record.settings["MaxPoint"]
+        return None if low is None else ((low[2], low[1], low[0]), (high[2], high[1], high[0]))
+    return union(boxes)
+
+
+def union(boxes: list[Box]) -> Box:
+    """The smallest box that holds all."""
+    (z, y, x), (c, b, a) = (
+        [f(box[end][axis] for box in boxes) for axis in range(3)] for end, f in enumerate((min, max))
+    )
+    return (z, y, x), (c, b, a)
+
+
+def set_extents(label: LabelEngine, view: View, batch: Batch, box: Box) -> None:
+    """Replaces the version's extents."""
+    VersionedBatch(batch, view.ancestry.version).put(label.rows.extents, pack_box(*box))
+
+
+def grow_extents(label: LabelEngine, view: View, batch: Batch, box: Box) -> None:
+    """Makes the version's extents hold ``box`` too."""
+    old = extents(label, view)
+    new = box if old is None else union([old, box])
+    if new != old:
+        set_extents(label, view, batch, new)

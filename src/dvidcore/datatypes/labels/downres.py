@@ -1,0 +1,40 @@
+"""Coarser scales: each changed block's octant of the next scale is voted anew, from coded blocks, level by level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from dvidcore import blocks
+from dvidcore.datatypes.labels import stored
+from dvidcore.geometry import ZYX
+from dvidcore.pool import ordered_map
+from dvidcore.storage.versioned import View
+
+if TYPE_CHECKING:
+    from dvidcore.datatypes.labels.engine import LabelEngine
+
+Stored = bytes | memoryview
+
+
+def coarser(label: LabelEngine, view: View, fresh: Mapping[ZYX, Stored]) -> Iterator[tuple[int, dict[ZYX, Stored]]]:
+    """(scale, stored blocks by coordinate) for scales 1 … of what changes with the fresh blocks of scale 0.
+
+    An octant whose block is not among the fresh keeps the voxels that are stored, zeros where nothing is.
+    """
+    for scale in range(1, label.scales + 1):
+        families: dict[ZYX, list[Stored | None]] = {}
+        for at, value in fresh.items():
+            children = families.setdefault(ZYX(at.z >> 1, at.y >> 1, at.x >> 1), [None] * 8)
+            children[4 * (at.z & 1) + 2 * (at.y & 1) + (at.x & 1)] = value
+        partial = sorted(parent for parent, children in families.items() if None in children)
+        kept = dict(zip(partial, label.get_blocks(view, scale, partial), strict=True))
+        tasks = ((children, kept.get(parent)) for parent, children in families.items())
+        made = ordered_map(lambda task: _vote(*task, label.block), tasks)
+        fresh = dict(zip(families, made, strict=True))
+        yield scale, dict(fresh)
+
+
+def _vote(children: Sequence[Stored | None], parent: Stored | None, shape: ZYX) -> bytes:
+    coded = [None if child is None else stored.coded(child) for child in children]
+    return stored.store(blocks.downsample(coded, None if parent is None else stored.coded(parent), shape))

@@ -1,0 +1,106 @@
+"""The index rows and body records that a write of blocks changes, by difference with what is stored.
+
+A block's rows are computed from its own counts under the mapping of the version, and compared with the rows that are
+there; so writing the same block twice changes nothing, and a supervoxel counts in the body that it maps to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvidcore.datatypes.base import Call
+from dvidcore.datatypes.labels import stored
+from dvidcore.datatypes.labels.rows import BodyRecord
+from dvidcore.errors import BadRequest
+from dvidcore.geometry import ZYX
+from dvidcore.labels import _stored_rows
+from dvidcore.storage.engine import Batch
+from dvidcore.storage.keys import zyx_key
+from dvidcore.storage.versioned import VersionedBatch, View
+
+if TYPE_CHECKING:
+    from dvidcore.datatypes.labels.engine import LabelEngine
+    from dvidcore.datatypes.labels.mapping import Mapped
+
+Counts = tuple[ZYX, NDArray[np.uint64], NDArray[np.uint64]]
+Pair = tuple[int, bytes]
+"""A body and the key part of a block."""
+
+
+def index_changes(label: LabelEngine, call: Call, counts: Sequence[Counts], change: int, batch: Batch) -> None:
+    """Adds to the batch the rows and records that change when blocks come to hold these counts.
+
+    ``counts`` has for each written block its coordinate, its labels (ascending, 0 too) and their voxels. ``change``
+    names the new state of every body that changes. Raises BadRequest for a supervoxel that was split away (it maps to
+    0 at this version).
+    """
+    view = call.view
+    mapped = label.mapping.at(call)
+    wanted = _new_rows(mapped, counts)
+    for pair in _pairs_of_old_blocks(label, view, mapped, [at for at, _, _ in counts]):
+        wanted.setdefault(pair, b"")
+    by_body: dict[int, list[Pair]] = {}
+    for pair in wanted:
+        by_body.setdefault(pair[0], []).append(pair)
+    writer = VersionedBatch(batch, call.version)
+    records = view.get_many([label.rows.body(body) for body in by_body])
+    for (body, pairs), value in zip(by_body.items(), records, strict=True):
+        record = BodyRecord(0, 0, 0) if value is None else BodyRecord.unpack(value)
+        keys = [label.rows.index(*pair) for pair in pairs]
+        there = view.get_many(keys) if value is not None else [None] * len(keys)
+        voxels, blocks = record.voxels, record.blocks
+        changed = False
+        for key, pair, old in zip(keys, pairs, there, strict=True):
+            new = wanted[pair]
+            if new == (b"" if old is None else old):
+                continue
+            changed = True
+            voxels += _stored_rows.row_voxels(new) - (0 if old is None else _stored_rows.row_voxels(old))
+            blocks += bool(new) - (old is not None)
+            if new:
+                writer.put(key, new)
+            else:
+                writer.delete(key)
+        if not changed:
+            continue
+        if blocks > 0:
+            writer.put(label.rows.body(body), record._replace(voxels=voxels, blocks=blocks, change=change).pack())
+        else:
+            writer.delete(label.rows.body(body))
+
+
+def _new_rows(mapped: Mapped, counts: Sequence[Counts]) -> dict[Pair, bytes]:
+    """The index row of each (body, block) that the counts make."""
+    supervoxels = np.concatenate([found for _, found, _ in counts])
+    voxels = np.concatenate([n for _, _, n in counts])
+    block = np.repeat(np.arange(len(counts)), [len(found) for _, found, _ in counts])
+    keep = supervoxels != 0
+    supervoxels, voxels, block = supervoxels[keep], voxels[keep].astype(np.uint32), block[keep]
+    bodies = mapped.bodies(supervoxels)
+    if not bodies.all():
+        gone = int(supervoxels[bodies == 0][0])
+        raise BadRequest(f"supervoxel {gone} was split or retired at this version and cannot be written again")
+    order = np.lexsort((supervoxels, block, bodies))
+    supervoxels, voxels, block, bodies = supervoxels[order], voxels[order], block[order], bodies[order]
+    if not len(bodies):
+        return {}
+    starts = np.flatnonzero(np.concatenate(([True], (bodies[1:] != bodies[:-1]) | (block[1:] != block[:-1]))))
+    keys = [zyx_key(*at) for at, _, _ in counts]
+    packed = _stored_rows.pack_rows(supervoxels, voxels, starts)
+    places = zip(bodies[starts].tolist(), block[starts].tolist(), strict=True)
+    return {(body, keys[k]): row for (body, k), row in zip(places, packed, strict=True)}
+
+
+def _pairs_of_old_blocks(label: LabelEngine, view: View, mapped: Mapped, coords: Sequence[ZYX]) -> list[Pair]:
+    """The (body, block) pairs that may have a row because of the blocks that are there now: from their label lists."""
+    pairs: list[Pair] = []
+    for at, value in zip(coords, label.get_blocks(view, 0, coords), strict=True):
+        if value is not None:
+            zyx = zyx_key(*at)
+            bodies = np.unique(mapped.bodies(stored.labels(value)))
+            pairs += [(body, zyx) for body in bodies.tolist() if body]
+    return pairs

@@ -1,0 +1,275 @@
+"""Writing voxels: raw volumes and block streams become stored blocks, index rows, counters and coarser scales.
+
+A request is prepared first, in parallel and without any lock: inflated, checked, encoded, counted. Whatever is wrong
+with it is found here, before anything is stored. Then ``_Write`` takes the tiles that it touches, votes the coarser
+scales, and commits all of it in one guarded write. If another writer got there first the guard fails, and what depends
+on the store is computed again.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from isal import igzip
+from numpy.typing import NDArray
+
+from dvidcore import blocks, codecs
+from dvidcore.datatypes.base import Body, Call
+from dvidcore.datatypes.labels import counters, stored
+from dvidcore.datatypes.labels.downres import coarser
+from dvidcore.datatypes.labels.indexing import index_changes
+from dvidcore.datatypes.labels.rows import pack_u64, unpack_u64
+from dvidcore.errors import BadRequest, GuardFailed
+from dvidcore.geometry import ZYX, check_aligned, check_box
+from dvidcore.pool import ordered_map
+from dvidcore.storage.engine import Batch, Snapshot
+from dvidcore.storage.keys import version_bytes
+from dvidcore.storage.staged import StagedWrite
+from dvidcore.storage.versioned import View
+
+if TYPE_CHECKING:
+    from dvidcore.datatypes.labels.engine import LabelEngine
+
+_RECORD = struct.Struct("<3iI")
+_TILE_BITS = 3  # a tile has at least 8 x 8 x 8 blocks
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A checked block, ready to be stored. ``labels`` and ``voxels`` are its counts, ascending by label."""
+
+    at: ZYX
+    value: bytes
+    labels: NDArray[np.uint64]
+    voxels: NDArray[np.uint64]
+
+
+_NONE = np.empty(0, np.uint64)
+
+
+# -- bodies of requests ------------------------------------------------------------------------------------------------
+
+
+def records(body: Body) -> Iterator[tuple[ZYX, bytes]]:
+    """The (block coordinate, payload) records of a block stream, one at a time; BadRequest where one is cut short."""
+    while head := body.read(_RECORD.size):
+        if len(head) < _RECORD.size:
+            raise BadRequest(f"the block stream ends within a record's header, {len(head)} of {_RECORD.size} bytes")
+        x, y, z, n = _RECORD.unpack(head)
+        if n == 0:
+            raise BadRequest(f"block {x},{y},{z}: its record announces 0 bytes")
+        payload = body.read(n) if n <= body.length else b""
+        if len(payload) < n:
+            raise BadRequest(f"block {x},{y},{z}: its record announces {n} bytes, the body has fewer")
+        yield ZYX(z, y, x), payload
+
+
+def slabs(body: Body, size: ZYX, depth: int, compression: str) -> Iterator[NDArray[np.uint64]]:
+    """A raw volume (z, y, x) as slabs ``depth`` voxels thick along z; BadRequest unless it has exactly its size."""
+    whole = 8 * math.prod(size)
+    if compression == "lz4":
+        try:
+            data = codecs.lz4_block_decompress(body.read(), whole)
+        except ValueError as e:
+            raise BadRequest(f"the body is not the lz4 block of a volume of {whole} bytes: {e}") from None
+        volume = np.frombuffer(data, "<u8").reshape(size)
+        yield from (volume[z : z + depth] for z in range(0, size.z, depth))
+        return
+    if compression == "" and body.length != whole:
+        raise BadRequest(f"the body has {body.length} bytes, a volume of {size.xyz()} labels has {whole}")
+    source = body if compression == "" else igzip.IGzipFile(fileobj=_Readable(body), mode="rb")
+    piece = 8 * depth * size.y * size.x
+    try:
+        for _ in range(0, size.z, depth):
+            data = source.read(piece)
+            if len(data) != piece:
+                raise BadRequest(f"the body ends early: a volume of {size.xyz()} labels has {whole} bytes")
+            yield np.frombuffer(data, "<u8").reshape(depth, size.y, size.x)
+        if source.read(1):
+            raise BadRequest(f"the body is too long: a volume of {size.xyz()} labels has {whole} bytes")
+    except (OSError, EOFError, igzip.IsalError) as e:
+        raise BadRequest(f"the body is not valid gzip: {e}") from None
+
+
+class _Readable:
+    """A request's body as the file that the gzip reader wants."""
+
+    def __init__(self, body: Body) -> None:
+        self.read = body.read
+
+
+# -- preparing ---------------------------------------------------------------------------------------------------------
+
+
+def _from_payload(label: LabelEngine, at: ZYX, payload: bytes, count: bool) -> Prepared:
+    """A block of a stream: gzip of a coded block of the instance's size."""
+    try:
+        block = codecs.gunzip(payload, _largest_coded(label.block))
+        blocks.check(block, label.block)
+    except ValueError as e:
+        raise BadRequest(f"block {at.x},{at.y},{at.z}: {e}") from None
+    return _prepared(at, block, count)
+
+
+def _prepared(at: ZYX, block: bytes, count: bool) -> Prepared:
+    found, voxels = blocks.counts(block) if count else (_NONE, _NONE)
+    return Prepared(at, stored.store(block), found, voxels)
+
+
+def _largest_coded(shape: ZYX) -> int:
+    """No coded block of a shape can be longer: every voxel a label of its own, and each sub-block's list full.
+
+    A label list may also hold entries that nothing uses, so there is room for as many again.
+    """
+    voxels = math.prod(shape)
+    return 16 + 2 * 8 * voxels + 2 * (voxels // 512) + 4 * voxels + 9 * voxels // 8
+
+
+def _read_stream(label: LabelEngine, body: Body, count: bool) -> list[Prepared]:
+    """All blocks of a stream, each coordinate once: the last wins."""
+    made = ordered_map(lambda record: _from_payload(label, *record, count), records(body))
+    return list({p.at: p for p in made}.values())
+
+
+def _read_raw(label: LabelEngine, body: Body, offset: ZYX, size: ZYX, compression: str) -> list[Prepared]:
+    count = label.indexed
+    bz, by, bx = label.block
+    oz, oy, ox = (o // b for o, b in zip(offset, label.block, strict=True))
+
+    def boxes() -> Iterator[tuple[ZYX, NDArray[np.uint64]]]:
+        for k, slab in enumerate(slabs(body, size, bz, compression)):
+            for y in range(0, size.y, by):
+                for x in range(0, size.x, bx):
+                    yield ZYX(oz + k, oy + y // by, ox + x // bx), slab[:, y : y + by, x : x + bx]
+
+    return list(ordered_map(lambda box: _prepared(box[0], blocks.encode(box[1]), count), boxes()))
+
+
+# -- requests ----------------------------------------------------------------------------------------------------------
+
+
+def post_raw(label: LabelEngine, call: Call, offset: ZYX, size: ZYX, compression: str) -> None:
+    """Stores a block-aligned raw volume of supervoxels with its index and all coarser scales, in one write.
+
+    Raises BadRequest, with nothing stored, unless the body is exactly such a volume under ``compression``
+    (``""``, ``"lz4"`` or ``"gzip"``).
+    """
+    check_aligned(offset, size, label.block)
+    check_box(offset, size)
+    made = _read_raw(label, call.body, offset, size, compression)
+    _Write(label, call, made, downres=True, indexing=label.indexed).commit()
+
+
+def post_blocks(label: LabelEngine, call: Call, scale: int, downres: bool, indexing: bool) -> None:
+    """Stores a block stream of supervoxels; at scale 0 with index and extents, with ``downres`` all coarser scales."""
+    if scale > label.scales:
+        raise BadRequest(f"scale: {scale} is above the instance's MaxDownresLevel, {label.scales}")
+    if downres and scale:
+        raise BadRequest(f"downres: coarser scales are made from scale 0, not from {scale}")
+    made = _read_stream(label, call.body, count=scale == 0 and label.indexed)
+    _Write(label, call, made, scale=scale, downres=downres, indexing=indexing and label.indexed).commit()
+
+
+def ingest_supervoxels(label: LabelEngine, call: Call, scale: int) -> None:
+    """Stores the voxels of a block stream at a scale and nothing else."""
+    if scale > label.scales:
+        raise BadRequest(f"scale: {scale} is above the instance's MaxDownresLevel, {label.scales}")
+    made = _read_stream(label, call.body, count=False)
+    _Write(label, call, made, scale=scale, voxels_only=True).commit()
+
+
+# -- the write ---------------------------------------------------------------------------------------------------------
+
+
+class _Write:
+    """One request's blocks of one scale on their way into the store."""
+
+    def __init__(
+        self,
+        label: LabelEngine,
+        call: Call,
+        made: list[Prepared],
+        *,
+        scale: int = 0,
+        downres: bool = False,
+        indexing: bool = False,
+        voxels_only: bool = False,
+    ) -> None:
+        self.label = label
+        self.call = call
+        self.made = made
+        self.scale = scale
+        self.downres = downres
+        self.indexing = indexing
+        self.blocks_alone = voxels_only or scale > 0
+
+    def commit(self) -> None:
+        """Stores everything or, where it raises, nothing."""
+        if not self.made:
+            return
+        shift = max(self.label.scales, _TILE_BITS) - self.scale
+        tiles = {ZYX(p.at.z >> shift, p.at.y >> shift, p.at.x >> shift) for p in self.made}
+        keys = [self.label.rows.tile(*tile) for tile in sorted(tiles)]
+        with self.label.locks.holding(tiles):
+            while not self._attempt(keys):
+                pass  # another process wrote the same tiles meanwhile
+
+    def _attempt(self, tiles: list[bytes]) -> bool:
+        """One try; False, with nothing stored, where the tiles are not what they were when it began."""
+        self.call.renew()
+        guard = read_guard(self.call.snapshot, tiles)
+        with StagedWrite(self.label.engine) as write:
+            self._put_blocks(write)
+            if self.blocks_alone:
+                return self._store(write, Batch(), guard)
+            with self.label.commit_lock:
+                while True:
+                    view = self.call.renew()
+                    if read_guard(view.snapshot, tiles) != guard:
+                        return False
+                    final = Batch()
+                    self._put_totals(view, final)
+                    if self._store(write, final, guard | read_guard(view.snapshot, [self.label.rows.indexed])):
+                        return True
+
+    def _put_blocks(self, write: StagedWrite) -> None:
+        label, view = self.label, self.call.view
+        suffix = version_bytes(self.call.version)
+        fresh: dict[ZYX, bytes | memoryview] = {p.at: p.value for p in self.made}
+        for at, value in fresh.items():
+            write.put(label.rows.block(self.scale, *at) + suffix, value)
+        if self.downres:
+            for scale, level in coarser(label, view, fresh):
+                for at, value in level.items():
+                    write.put(label.rows.block(scale, *at) + suffix, value)
+
+    def _put_totals(self, view: View, final: Batch) -> None:
+        label = self.label
+        if self.indexing:
+            change = label.repo.next_mutation_id()
+            index_changes(label, self.call, [(p.at, p.labels, p.voxels) for p in self.made], change, final)
+        largest = max((int(p.labels[-1]) for p in self.made if len(p.labels)), default=0)
+        counters.raise_maximum(label, view, final, largest)
+        ends = np.array([p.at for p in self.made], np.int64)
+        low, high = ends.min(axis=0) * label.block, (ends.max(axis=0) + 1) * label.block - 1
+        counters.grow_extents(label, view, final, (tuple(low.tolist()), tuple(high.tolist())))
+
+    def _store(self, write: StagedWrite, final: Batch, guard: dict[bytes, bytes | None]) -> bool:
+        for key, value in guard.items():
+            final.put(key, pack_u64(unpack_u64(value) + 1))
+        try:
+            write.commit(final, guard=guard)
+        except GuardFailed:
+            return False
+        return True
+
+
+def read_guard(snapshot: Snapshot, generations: list[bytes]) -> dict[bytes, bytes | None]:
+    """The generations (whole keys) as they are now: what a write that depends on them is guarded with."""
+    values = (None if v is None else bytes(v) for v in snapshot.get_many(generations))
+    return dict(zip(generations, values, strict=True))

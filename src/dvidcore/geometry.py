@@ -89,14 +89,13 @@ class BlockBox(NamedTuple):
         return cls(low, high)
 
     def __len__(self) -> int:  # type: ignore[override]
-        n = 1
-        for low, high in zip(*self, strict=True):
-            n *= high - low + 1
-        return n
+        z, y, x = self.shape
+        return z * y * x
 
     @property
     def shape(self) -> ZYX:
-        return ZYX(*(b - a + 1 for a, b in zip(self.low, self.high, strict=True)))
+        low, high = self.low, self.high
+        return ZYX(high.z - low.z + 1, high.y - low.y + 1, high.x - low.x + 1)
 
     def rows(self) -> Iterator[tuple[int, int]]:
         """The (z, y) of each span of blocks along X, in key order."""

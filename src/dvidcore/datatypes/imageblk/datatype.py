@@ -1,0 +1,190 @@
+"""The image types: what ``properties`` and ``volumes`` give them, and the endpoints of whole blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from struct import Struct
+
+from dvidcore import codecs
+from dvidcore.datatypes.arguments import choice, flag, text
+from dvidcore.datatypes.base import OCTETS, Buffer, Call, Reply, endpoint
+from dvidcore.datatypes.imageblk.stored import PART, SLAB, coordinates
+from dvidcore.datatypes.imageblk.volumes import MAX_BUFFER, MUTATE, ImageVolumes
+from dvidcore.errors import BadRequest
+from dvidcore.geometry import INT32_MAX, INT32_MIN, ZYX, BlockBox, check_aligned, check_box, parse_int
+from dvidcore.pool import ordered_map
+from dvidcore.storage.engine import Value
+from dvidcore.storage.keys import zyx_key
+from dvidcore.storage.staged import StagedWrite
+
+_HEADER = Struct("<4i")
+
+COMPRESSION = choice("compression", "", "how blocks are sent, as stored by default", ("", "jpeg", "uncompressed"))
+
+
+class ImageBlock(ImageVolumes):
+    """What all image types have in common; each says what a voxel is."""
+
+    @endpoint("GET", "blocks/{start:point}/{count:int}", answers=OCTETS)
+    def get_blocks(self, call: Call, start: ZYX, count: int) -> Reply:
+        """The voxels of ``count`` whole blocks along X from the block coordinate ``start``, one after the other.
+
+        Each is in ZYX order. Blocks that are not stored are filled with the background.
+        """
+        if count < 0:
+            raise BadRequest(f"count: {count} is negative")
+        self._check_span(start, count)
+        stored, view = self.stored, call.view
+        total = self._check_bytes(count * stored.block_bytes // self.element.nbytes)
+        step = max(1, SLAB // stored.block_bytes)
+        pieces = ((ZYX(start.z, start.y, start.x + k), min(step, count - k)) for k in range(0, count, step))
+        if total <= MAX_BUFFER:
+            return Reply(b"".join(stored.span(view, *p) for p in pieces))
+        return Reply(ordered_map(lambda p: stored.span(view, *p), pieces, 2), length=total)
+
+    @endpoint("POST", "blocks/{start:point}/{count:int}", query=[MUTATE])
+    def post_blocks(self, call: Call, start: ZYX, count: int, mutate: bool) -> None:
+        """Stores ``count`` whole blocks along X, in the form that GET answers. The extents do not change."""
+        if count < 1:
+            raise BadRequest(f"count: {count} is not at least 1")
+        self._check_span(start, count)
+        stored = self.stored
+        n = stored.block_bytes
+        self._check_body(call.body, count * n // self.element.nbytes, f"{count} blocks")
+
+        def bodies() -> Iterator[tuple[int, bytes]]:
+            step = max(1, PART // n)
+            for k in range(0, count, step):
+                yield k, call.body.read(min(step, count - k) * n)
+
+        def rows(piece: tuple[int, bytes]) -> list[tuple[bytes, bytes]]:
+            first, data = piece
+            view = memoryview(data)
+            return [
+                (
+                    stored.key(start.z, start.y, start.x + first + k, call.version),
+                    stored.pack(view[k * n : (k + 1) * n]),
+                )
+                for k in range(len(data) // n)
+            ]
+
+        with StagedWrite(self.engine) as staged:
+            for packed in ordered_map(rows, bodies(), 4):
+                for key, value in packed:
+                    staged.put(key, value)
+            self._commit(call, staged, None)
+
+    def _check_span(self, start: ZYX, count: int) -> None:
+        """BadRequest where blocks along X have voxels beyond int32."""
+        block = self.stored.block
+        for name, first, last, side in (
+            ("x", start.x, start.x + max(count, 1) - 1, block.x),
+            ("y", start.y, start.y, block.y),
+            ("z", start.z, start.z, block.z),
+        ):
+            if first * side < INT32_MIN or (last + 1) * side - 1 > INT32_MAX:
+                raise BadRequest(f"start: blocks {first} to {last} along {name} leave the range of int32 voxels")
+
+    @endpoint(
+        "GET",
+        "subvolblocks/{size:size}/{offset:point}",
+        query=[COMPRESSION],
+        answers=OCTETS,
+        throttle=True,
+    )
+    def get_subvolblocks(self, call: Call, size: ZYX, offset: ZYX, compression: str) -> Reply:
+        """The stored blocks of a box of whole blocks.
+
+        For each: its block coordinates x, y, z and the number of bytes that follow (int32 each, little-endian), and
+        the bytes: as stored (``none``: voxels; ``lz4``: a uint32 length and an LZ4 block; ``snappy``; ``gzip``;
+        ``jpeg``: X columns by Y·Z rows), or the voxels with ``compression=uncompressed``. In ZYX order; blocks that
+        are not stored are left out.
+        """
+        stored, view = self.stored, call.view
+        check_box(offset, size)
+        check_aligned(offset, size, stored.block)
+        total = self._check_bytes(size.z * size.y * size.x)
+        payload = self._payload(compression)
+        box = BlockBox.covering(offset, size, stored.block)
+
+        def piece(part: BlockBox) -> bytes:
+            return _framed(((coordinates(key), value) for key, value in stored.rows(view, part)), payload)
+
+        answer = ordered_map(piece, _rows_of(box, max(1, PART // (box.shape.x * stored.block_bytes))), 3)
+        return Reply(b"".join(answer) if total <= MAX_BUFFER else answer)
+
+    @endpoint(
+        "GET",
+        "specificblocks",
+        query=[
+            text("blocks", "", "block coordinates: x,y,z,x,y,z,…"),
+            COMPRESSION,
+            flag("prefetch", "true or on: the blocks will be asked for soon; answers nothing", ("true", "on")),
+        ],
+        answers=OCTETS,
+    )
+    def get_specificblocks(self, call: Call, blocks: str, compression: str, prefetch: bool) -> Reply:
+        """The stored ones of a list of blocks, in the form of ``subvolblocks``."""
+        payload = self._payload(compression)
+        coords = _parse_blocks(blocks)
+        if prefetch or not coords:
+            return Reply(b"")
+        stored, view = self.stored, call.view
+        total = self._check_bytes(len(coords) * stored.block_bytes // self.element.nbytes)
+        step = max(1, PART // stored.block_bytes)
+
+        def piece(part: list[ZYX]) -> bytes:
+            values = view.get_many([stored.prefix + zyx_key(*c) for c in part])
+            return _framed(((c, v) for c, v in zip(part, values, strict=True) if v is not None), payload)
+
+        answer = ordered_map(piece, (coords[k : k + step] for k in range(0, len(coords), step)), 3)
+        return Reply(b"".join(answer) if total <= MAX_BUFFER else answer)
+
+    def _payload(self, compression: str) -> Callable[[Value], Buffer]:
+        """What turns a stored block into the form that a client asked for."""
+        if compression == "uncompressed":
+            return self.stored.voxels
+        kept = self.record.compression
+        jpeg = kept.startswith("jpeg")
+        if compression == "jpeg" and not jpeg:
+            raise BadRequest(f"compression: the blocks are stored as {kept}, not as jpeg")
+
+        def as_kept(value: Value) -> Buffer:
+            if jpeg and codecs.stored_form(value)[0] != "jpeg":
+                raise BadRequest("compression: these blocks have more rows than a JPEG; ask for uncompressed ones")
+            return codecs.transcode(value, kept)
+
+        return as_kept
+
+
+def _rows_of(box: BlockBox, rows: int) -> Iterator[BlockBox]:
+    """A box of blocks in consecutive pieces of at most so many rows along X."""
+    low, high = box
+    layers = rows // box.shape.y
+    if layers:
+        for z in range(low.z, high.z + 1, layers):
+            yield BlockBox(ZYX(z, low.y, low.x), ZYX(min(z + layers - 1, high.z), high.y, high.x))
+        return
+    for z in range(low.z, high.z + 1):
+        for y in range(low.y, high.y + 1, rows):
+            yield BlockBox(ZYX(z, y, low.x), ZYX(z, min(y + rows - 1, high.y), high.x))
+
+
+def _framed(blocks: Iterable[tuple[tuple[int, int, int], Value]], payload: Callable[[Value], Buffer]) -> bytes:
+    """The stream of some blocks, each behind its coordinates and length."""
+    out: list[Buffer] = []
+    for (z, y, x), value in blocks:
+        data = payload(value)
+        out.append(_HEADER.pack(x, y, z, len(data)))
+        out.append(data)
+    return b"".join(out)
+
+
+def _parse_blocks(text: str) -> list[ZYX]:
+    if not text:
+        return []
+    numbers = [parse_int(part.strip(), "blocks") for part in text.split(",")]
+    if len(numbers) % 3:
+        raise BadRequest(f"blocks: {len(numbers)} numbers are not a multiple of three")
+    it = iter(numbers)
+    return [ZYX(z, y, x) for x, y, z in zip(it, it, it, strict=True)]

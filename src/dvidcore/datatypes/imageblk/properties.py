@@ -1,0 +1,188 @@
+"""What an image instance says about itself: info, metadata, extents and resolution."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import orjson
+
+from dvidcore.datatypes.base import Body, Call, DataType, Reply, endpoint
+from dvidcore.datatypes.imageblk import extents as ext
+from dvidcore.datatypes.imageblk import settings
+from dvidcore.datatypes.imageblk.elements import Element
+from dvidcore.datatypes.imageblk.extents import Extents
+from dvidcore.datatypes.imageblk.stored import StoredBlocks
+from dvidcore.errors import BadRequest, GuardFailed
+from dvidcore.geometry import ZYX
+from dvidcore.storage.engine import Batch
+from dvidcore.storage.keys import data_prefix, version_bytes
+from dvidcore.storage.staged import StagedWrite
+from dvidcore.storage.versioned import View
+
+if TYPE_CHECKING:
+    from dvidcore.repos import Database, InstanceRecord, Repo
+
+BLOCKS, EXTENTS = 1, 2
+"""Kinds of rows: a block under its coordinates; the extents, one row."""
+
+MAX_ANSWER = 3 << 30
+"""Bytes of voxels of one answer."""
+
+
+class ImageProperties(DataType):
+    """What an image instance says about itself, and how a write of it becomes visible."""
+
+    element: ClassVar[Element]
+    settings = settings.SETTINGS
+
+    def __init__(self, database: Database, repo: Repo, record: InstanceRecord) -> None:
+        super().__init__(database, repo, record)
+        self._stored: tuple[InstanceRecord, StoredBlocks] | None = None
+        self._extents_key = data_prefix(record.id, EXTENTS)
+        self._writing = threading.Lock()
+
+    @classmethod
+    def check_settings(cls, settings_: dict[str, Any]) -> None:
+        settings.check(settings_, cls.element.nbytes)
+
+    @property
+    def stored(self) -> StoredBlocks:
+        """The blocks of the instance, as its record of the moment lays them out."""
+        record = self.record
+        if self._stored is None or self._stored[0] is not record:
+            x, y, z = record.settings["BlockSize"]
+            prefix = data_prefix(record.id, BLOCKS)
+            blocks = StoredBlocks(
+                prefix,
+                self.element,
+                ZYX(z, y, x),
+                background=record.settings["Background"],
+                compression=record.compression,
+                checksum=record.checksum,
+            )
+            self._stored = record, blocks
+        return self._stored[1]
+
+    def jpeg_level(self) -> int:
+        return self.stored.block.x
+
+    # -- what info shows ------------------------------------------------------------------------------------------
+
+    def extents(self, view: View) -> Extents | None:
+        """The extents that a version sees: its own, its parents', or those of the instance's creation."""
+        found = ext.stored(view, self._extents_key)
+        low = self.record.settings["MinPoint"]
+        if found is None and low is not None:
+            return Extents.from_xyz(low, self.record.settings["MaxPoint"])
+        return found
+
+    def extended(self, view: View) -> dict[str, Any]:
+        return self._extended(self.extents(view))
+
+    def _extended(self, extents: Extents | None) -> dict[str, Any]:
+        s, block = self.record.settings, self.stored.block
+        points = (None, None) if extents is None else tuple(p.xyz() for p in extents)
+        indices = (None, None) if extents is None else tuple(_block_of(p, block).xyz() for p in extents)
+        return {
+            "Values": self.element.describe(),
+            "Interpolable": True,
+            "BlockSize": s["BlockSize"],
+            "VoxelSize": s["VoxelSize"],
+            "VoxelUnits": s["VoxelUnits"],
+            "MinPoint": points[0],
+            "MaxPoint": points[1],
+            "MinIndex": indices[0],
+            "MaxIndex": indices[1],
+            "Background": s["Background"],
+            "GridStore": s["GridStore"],
+            "ScaleLevel": s["ScaleLevel"],
+        }
+
+    def info(self, view: View) -> dict[str, Any]:
+        extended = self.extended(view)
+        extents = {"MinPoint": extended["MinPoint"], "MaxPoint": extended["MaxPoint"]}
+        return {"Base": self.base_info(), "Extended": extended, "Extents": extents}
+
+    @endpoint("GET", "metadata", answers="application/vnd.dvid-nd-data+json")
+    def get_metadata(self, call: Call) -> Reply:
+        """The axes of the volume with their size, offset and resolution, and the instance's properties."""
+        extents, s = self.extents(call.view), self.record.settings
+        low, high = ([0, 0, 0], [-1, -1, -1]) if extents is None else (extents.low.xyz(), extents.high.xyz())
+        axes = [
+            {
+                "Label": label,
+                "Resolution": s["VoxelSize"][k],
+                "Units": s["VoxelUnits"][k],
+                "Size": high[k] - low[k] + 1,
+                "Offset": low[k],
+            }
+            for k, label in enumerate("XYZ")
+        ]
+        body = orjson.dumps({"Axes": axes, "Properties": self._extended(extents)})
+        return Reply(body, "application/vnd.dvid-nd-data+json")
+
+    @endpoint("POST", "extents")
+    def post_extents(self, call: Call) -> None:
+        """Sets the extents of this version: ``{"MinPoint": [x, y, z], "MaxPoint": [x, y, z]}``, both inclusive.
+
+        They may shrink. Later writes of voxels grow what was set.
+        """
+        given = call.body.json_object()
+        low, high = (settings.point(given.get(name), name) for name in ("MinPoint", "MaxPoint"))
+        settings.check_order(low, high)
+        batch = Batch()
+        batch.put(self._extents_key + version_bytes(call.version), Extents.from_xyz(low, high).pack())
+        with self._writing:
+            self.engine.write(batch)
+
+    @endpoint("POST", "resolution")
+    def post_resolution(self, call: Call) -> None:
+        """Sets VoxelSize of the instance, for every version: ``[x, y, z]``, three positive numbers."""
+        size = settings.voxel_size(call.body.json(), "resolution")
+        with self._writing:
+            changed = {**self.record.settings, "VoxelSize": size}
+            self.database.update_instance(self.repo, self.record, settings=changed)
+
+    # -- what reading and writing voxels share ----------------------------------------------------------------------
+
+    def _check_bytes(self, voxels: int) -> int:
+        """The bytes of so many voxels; BadRequest above what one answer may have."""
+        total = voxels * self.element.nbytes
+        if total > MAX_ANSWER:
+            raise BadRequest(f"size: the answer would have {total} bytes, at most {MAX_ANSWER} are allowed")
+        return total
+
+    def _check_body(self, body: Body, voxels: int, what: str) -> None:
+        wanted = voxels * self.element.nbytes
+        if body.length != wanted:
+            raise BadRequest(f"the body has {body.length} bytes; {what} of {self.typename} takes {wanted}")
+
+    def _commit(self, call: Call, staged: StagedWrite, written: Extents | None) -> None:
+        """Makes a write visible, with the extents grown by what was written.
+
+        Writers of an instance take their turn here, so that of two writes of the same blocks one is seen whole. The
+        guard says the same to other processes over the same store.
+        """
+        self.repo.next_mutation_id()
+        row = self._extents_key + version_bytes(call.version)
+        with self._writing:
+            while True:
+                final, guard = Batch(), {}
+                if written is not None:
+                    view = call.renew()
+                    now = self.extents(view)
+                    grown = written.union(now)
+                    if grown != now:
+                        own = view.snapshot.get(row)
+                        guard[row] = None if own is None else bytes(own)
+                        final.put(row, grown.pack())
+                try:
+                    staged.commit(final, guard=guard)
+                    return
+                except GuardFailed:
+                    continue
+
+
+def _block_of(point: ZYX, block: ZYX) -> ZYX:
+    return ZYX(*(p // b for p, b in zip(point, block, strict=True)))

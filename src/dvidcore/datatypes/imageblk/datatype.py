@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from struct import Struct
 
 from dvidcore import codecs
@@ -107,11 +108,11 @@ class ImageBlock(ImageVolumes):
         payload = self._payload(compression)
         box = BlockBox.covering(offset, size, stored.block)
 
-        def piece(part: BlockBox) -> bytes:
+        def piece(part: BlockBox) -> list[Buffer]:
             return _framed(((coordinates(key), value) for key, value in stored.rows(view, part)), payload)
 
-        answer = ordered_map(piece, _rows_of(box, max(1, PART // (box.shape.x * stored.block_bytes))), 3)
-        return Reply(b"".join(answer) if total <= MAX_BUFFER else answer)
+        pieces = ordered_map(piece, _rows_of(box, max(1, PART // (box.shape.x * stored.block_bytes))), 3)
+        return _joined(pieces, total)
 
     @endpoint(
         "GET",
@@ -133,12 +134,12 @@ class ImageBlock(ImageVolumes):
         total = self._check_bytes(len(coords) * stored.block_bytes // self.element.nbytes)
         step = max(1, PART // stored.block_bytes)
 
-        def piece(part: list[ZYX]) -> bytes:
+        def piece(part: list[ZYX]) -> list[Buffer]:
             values = view.get_many([stored.prefix + zyx_key(*c) for c in part])
             return _framed(((c, v) for c, v in zip(part, values, strict=True) if v is not None), payload)
 
-        answer = ordered_map(piece, (coords[k : k + step] for k in range(0, len(coords), step)), 3)
-        return Reply(b"".join(answer) if total <= MAX_BUFFER else answer)
+        pieces = ordered_map(piece, (coords[k : k + step] for k in range(0, len(coords), step)), 3)
+        return _joined(pieces, total)
 
     def _payload(self, compression: str) -> Callable[[Value], Buffer]:
         """What turns a stored block into the form that a client asked for."""
@@ -170,14 +171,21 @@ def _rows_of(box: BlockBox, rows: int) -> Iterator[BlockBox]:
             yield BlockBox(ZYX(z, y, low.x), ZYX(z, min(y + rows - 1, high.y), high.x))
 
 
-def _framed(blocks: Iterable[tuple[tuple[int, int, int], Value]], payload: Callable[[Value], Buffer]) -> bytes:
-    """The stream of some blocks, each behind its coordinates and length."""
+def _joined(pieces: Iterator[list[Buffer]], total: int) -> Reply:
+    """A stream of blocks with ``total`` bytes of voxels as an answer: a large one is sent while it is made."""
+    if total <= MAX_BUFFER:
+        return Reply(b"".join(chain.from_iterable(pieces)))
+    return Reply(b"".join(piece) for piece in pieces)
+
+
+def _framed(blocks: Iterable[tuple[tuple[int, int, int], Value]], payload: Callable[[Value], Buffer]) -> list[Buffer]:
+    """Some blocks, each behind its coordinates and length."""
     out: list[Buffer] = []
     for (z, y, x), value in blocks:
         data = payload(value)
         out.append(_HEADER.pack(x, y, z, len(data)))
         out.append(data)
-    return b"".join(out)
+    return out
 
 
 def _parse_blocks(text: str) -> list[ZYX]:

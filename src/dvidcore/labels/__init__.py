@@ -1,0 +1,41 @@
+"""Kernels for labels: sparse volumes as runs, the supervoxel -> body table, and label indices.
+
+Runs are int32 arrays (n, 4) with rows x, y, z, length: ``length`` voxels along x from (x, y, z). They are sorted by
+z, y, x wherever a kernel answers them. Every kernel works without the GIL, may be called from many threads at once,
+and raises ``ValueError`` on anything malformed.
+"""
+
+from dvidcore.labels._index import (
+    decode_index,
+    decode_indices,
+    decode_mapping_ops,
+    encode_index,
+    encode_indices,
+    pack_row,
+    unpack_rows,
+)
+from dvidcore.labels._mapping import Mapping
+from dvidcore.labels._rle import clip, coarse, from_mask, intersect, join, subtract, to_mask, voxels
+from dvidcore.labels._runs import binary_block, runs, runs_of_blocks
+
+__all__ = [
+    "Mapping",
+    "binary_block",
+    "clip",
+    "coarse",
+    "decode_index",
+    "decode_indices",
+    "decode_mapping_ops",
+    "encode_index",
+    "encode_indices",
+    "from_mask",
+    "intersect",
+    "join",
+    "pack_row",
+    "runs",
+    "runs_of_blocks",
+    "subtract",
+    "to_mask",
+    "unpack_rows",
+    "voxels",
+]

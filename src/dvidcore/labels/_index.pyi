@@ -1,0 +1,63 @@
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Buffer
+
+Columns = tuple[NDArray[np.int32], NDArray[np.uint64], NDArray[np.uint32]]
+
+def pack_row(supervoxels: NDArray[np.uint64], counts: NDArray[np.uint32]) -> bytes:
+    """The stored value of one (body, block): n supervoxels (uint64) and then their n voxel counts (uint32), n >= 1.
+
+    Little-endian, 12 bytes an entry. Raises ValueError for no entries or unequal lengths.
+    """
+
+def unpack_rows(keys: Sequence[Buffer], values: Sequence[Buffer], key_offset: int) -> Columns:
+    """Stored rows as columns: coords int32 (n, 3) z, y, x in blocks, supervoxels uint64 (n,), counts uint32 (n,).
+
+    A key holds its block at ``key_offset``: z, y, x, each a big-endian uint32 with the sign bit flipped. Rows stay in
+    the order of ``keys``, so an ordered scan gives columns ascending by z, y, x, supervoxel. O(bytes).
+
+    Raises ValueError for a key that is too short, a value that is no number of entries, unequal lengths.
+    """
+
+def encode_index(
+    label: int,
+    coords: NDArray[np.int32],
+    supervoxels: NDArray[np.uint64],
+    counts: NDArray[np.uint32],
+    last_mutid: int = 0,
+    last_mod_time: str = "",
+    last_mod_user: str = "",
+    last_mod_app: str = "",
+) -> bytes:
+    """DVID's LabelIndex message (proto3) of the columns of an index, ascending by z, y, x, supervoxel.
+
+    Numbers that are 0 and empty texts are left out, but not within map entries, as protobuf's own encoders do.
+    O(n). Raises ValueError for rows out of order or repeated, and for coordinates beyond +-(2^20 - 1) blocks.
+    """
+
+def decode_index(
+    data: Buffer,
+) -> tuple[int, NDArray[np.int32], NDArray[np.uint64], NDArray[np.uint32], int, str, str, str]:
+    """A LabelIndex message: (label, coords, supervoxels, counts, last_mutid, time, user, app), columns as above.
+
+    Sorted by z, y, x, supervoxel. Of a map key that is listed twice the last one counts; unknown fields and
+    ``surface_mutid`` are skipped; a block without counts gives no row. O(bytes + n log n).
+    Raises ValueError for what is no such message, a count beyond 32 bits, a block key beyond 63.
+    """
+
+def encode_indices(indices: Sequence[Buffer]) -> bytes:
+    """A LabelIndices message of LabelIndex messages, in that order. O(bytes)."""
+
+def decode_indices(data: Buffer) -> list[memoryview]:
+    """The LabelIndex messages within a LabelIndices message, in order, as views of ``data``.
+
+    They are not looked into. Raises ValueError if the outer message is corrupt.
+    """
+
+def decode_mapping_ops(data: Buffer) -> list[tuple[int, int, NDArray[np.uint64]]]:
+    """The operations of a MappingOps message, in order: (mutid, mapped body, original supervoxels uint64 (n,)).
+
+    ``original`` may be packed or not. O(bytes). Raises ValueError for what is no such message.
+    """

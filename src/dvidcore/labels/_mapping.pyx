@@ -1,0 +1,93 @@
+"""The table that answers which body a supervoxel belongs to in a version."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport uint32_t, uint64_t
+from libcpp.utility cimport pair
+from libcpp.vector cimport vector
+cimport numpy as cnp
+
+import numpy as np
+
+cnp.import_array()
+
+
+cdef extern from "_mapping.h" namespace "dvidcore" nogil:
+    cdef cppclass MappingTable:
+        MappingTable(uint64_t) except +
+        void update(uint32_t, const uint64_t*, const uint64_t*, size_t) except +
+        void lookup(const uint64_t*, size_t, const uint32_t*, size_t, uint64_t*) except +
+        void items(const uint32_t*, size_t, vector[pair[uint64_t, uint64_t]]&) except +
+        uint64_t size()
+        uint64_t bytes()
+    const uint32_t MAX_VERSION "dvidcore::MappingTable::MAX_VERSION"
+
+
+cdef class Mapping:
+    # Made in __cinit__ and never replaced, so that no method can meet a table that is not there.
+    cdef MappingTable* table
+
+    def __cinit__(self, capacity=0):
+        if not 0 <= capacity <= 1 << 48:
+            raise ValueError(f"capacity {capacity} is not within 0 to 2^48")
+        self.table = new MappingTable(capacity)
+
+    def __dealloc__(self):
+        del self.table
+
+    def __len__(self):
+        cdef uint64_t n
+        with nogil:
+            n = self.table.size()
+        return n
+
+    @property
+    def nbytes(self):
+        cdef uint64_t n
+        with nogil:
+            n = self.table.bytes()
+        return n
+
+    def update(self, version, const uint64_t[::1] supervoxels, const uint64_t[::1] bodies):
+        cdef size_t n = supervoxels.shape[0]
+        cdef uint32_t v
+        if not 0 <= version <= MAX_VERSION:
+            raise ValueError(f"version {version} is not within 0 to {MAX_VERSION}")
+        if bodies.shape[0] != supervoxels.shape[0]:
+            raise ValueError(f"{n} supervoxels and {bodies.shape[0]} bodies")
+        v = version
+        if n:
+            with nogil:
+                self.table.update(v, &supervoxels[0], &bodies[0], n)
+
+    def lookup(self, labels, const uint32_t[::1] rank, out=None):
+        cdef const uint64_t[::1] given
+        cdef uint64_t[::1] answer
+        cdef const uint32_t* ranks = &rank[0] if rank.shape[0] else NULL
+        labels = np.ascontiguousarray(labels)
+        if labels.dtype != np.uint64:
+            raise ValueError(f"labels are uint64, these are {labels.dtype}")
+        if out is None:
+            out = np.empty(labels.shape, np.uint64)
+        elif out.shape != labels.shape or out.dtype != np.uint64 or not out.flags.c_contiguous:
+            raise ValueError(f"out is a contiguous uint64 array of shape {labels.shape}")
+        given = labels.reshape(-1)
+        answer = out.reshape(-1)
+        if given.shape[0]:
+            with nogil:
+                self.table.lookup(&given[0], given.shape[0], ranks, rank.shape[0], &answer[0])
+        return out
+
+    def items(self, const uint32_t[::1] rank):
+        cdef vector[pair[uint64_t, uint64_t]] found
+        cdef const uint32_t* ranks = &rank[0] if rank.shape[0] else NULL
+        cdef uint64_t[::1] supervoxels, bodies
+        cdef size_t i
+        with nogil:
+            self.table.items(ranks, rank.shape[0], found)
+        supervoxels = np.empty(found.size(), np.uint64)
+        bodies = np.empty(found.size(), np.uint64)
+        with nogil:
+            for i in range(found.size()):
+                supervoxels[i] = found[i].first
+                bodies[i] = found[i].second
+        return supervoxels.base, bodies.base

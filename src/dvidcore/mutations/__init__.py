@@ -1,0 +1,1 @@
+"""Mutations: their ids, and the logs that say what was changed."""

@@ -20,6 +20,7 @@ import orjson
 
 from dvidcore.datatypes.arguments import KINDS, Kind, Query
 from dvidcore.errors import BadRequest
+from dvidcore.repos import blobs
 from dvidcore.storage.engine import Engine, Snapshot
 from dvidcore.storage.versioned import Ancestry, View
 
@@ -393,12 +394,12 @@ class DataType:
     @endpoint("POST", "blobstore", answers=JSON, writes=False)
     def post_blob(self, call: Call) -> dict[str, str]:
         """Stores the body as a blob, named by its content: ``{"reference": "…"}``."""
-        return {"reference": self.database.put_blob(self.engine, call.body.read())}
+        return {"reference": blobs.put_blob(self.engine, call.body.read())}
 
     @endpoint("GET", "blobstore/{reference:text}", answers=OCTETS)
     def get_blob(self, call: Call, reference: str) -> bytes:
         """A blob by its reference."""
-        return self.database.get_blob(self.engine, reference)
+        return blobs.get_blob(self.engine, reference)
 
 
 _COMPRESSION = {

@@ -13,7 +13,7 @@ from dvidcore.datatypes.labels.locks import TileLocks
 from dvidcore.datatypes.labels.mapping import MappingCache
 from dvidcore.datatypes.labels.rows import Rows
 from dvidcore.geometry import ZYX, BlockBox
-from dvidcore.storage.keys import TYPE_KEY_OFFSET, zyx_key, zyx_of
+from dvidcore.storage.keys import TYPE_KEY_OFFSET, prefix_end, zyx_key, zyx_of
 from dvidcore.storage.versioned import View
 
 if TYPE_CHECKING:
@@ -60,6 +60,6 @@ class LabelEngine(DataType):
         at = TYPE_KEY_OFFSET + 1
         for z, y in box.rows():
             start = prefix + zyx_key(z, y, box.low.x)
-            stop = prefix + zyx_key(z, y, box.high.x) + b"\x00"
+            stop = prefix_end(prefix + zyx_key(z, y, box.high.x))
             for key, value in view.scan(start, stop):
                 yield ZYX(*zyx_of(key, at)), value

@@ -8,14 +8,15 @@ on the store is computed again.
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from isal import igzip
+from isal import igzip, igzip_lib
 from numpy.typing import NDArray
 
 from dvidcore import blocks, codecs
@@ -92,15 +93,23 @@ def slabs(body: Body, size: ZYX, depth: int, compression: str) -> Iterator[NDArr
             yield np.frombuffer(data, "<u8").reshape(depth, size.y, size.x)
         if source.read(1):
             raise BadRequest(f"the body is too long: a volume of {size.xyz()} labels has {whole} bytes")
-    except (OSError, EOFError, igzip.IsalError) as e:
+    except (OSError, EOFError, igzip_lib.IsalError) as e:
         raise BadRequest(f"the body is not valid gzip: {e}") from None
 
 
-class _Readable:
+class _Readable(io.RawIOBase):
     """A request's body as the file that the gzip reader wants."""
 
     def __init__(self, body: Body) -> None:
-        self.read = body.read
+        self._body = body
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._body.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 # -- preparing ---------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dvidcore.errors import StoreError
-from dvidcore.storage.keys import data_prefix, u64_key, version_bytes, zyx_key
+from dvidcore.storage.keys import data_prefix, prefix_end, prefix_range, u64_key, version_bytes, zyx_key
 
 BLOCK, INDEX, BODY, MAPPING, EXTENTS, MAXLABEL = range(0x10, 0x16)
 NEXT, INDEXED, MAPPED, TILE = range(0x20, 0x24)
@@ -90,14 +90,14 @@ class Rows:
 
     def bodies(self, first: int, last: int) -> tuple[bytes, bytes]:
         """(start, stop) of the records of the bodies from ``first`` up to and including ``last``."""
-        return self._body + u64_key(first), self._body + u64_key(last) + b"\x00"
+        return self._body + u64_key(first), prefix_end(self._body + u64_key(last))
 
     def mapping(self, supervoxel: int) -> bytes:
         return self._mapping + u64_key(supervoxel)
 
     def mappings(self) -> tuple[bytes, bytes]:
         """(start, stop) of all mapping rows."""
-        return self._mapping, self._mapping + b"\xff" * 9
+        return prefix_range(self._mapping)
 
     def tile(self, z: int, y: int, x: int) -> bytes:
         """The whole key of a tile's generation."""

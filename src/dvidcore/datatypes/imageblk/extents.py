@@ -12,7 +12,7 @@ import orjson
 
 from dvidcore.geometry import ZYX
 from dvidcore.storage.keys import prefix_range
-from dvidcore.storage.versioned import KeyConflict, View
+from dvidcore.storage.versioned import View
 
 
 class Extents(NamedTuple):
@@ -49,13 +49,17 @@ def unpack(value: bytes | memoryview) -> Extents:
 
 
 def stored(view: View, prefix_key: bytes) -> Extents | None:
-    """What the version sees under the row's key, ``None`` where nobody above it set anything."""
-    try:
+    """What the version sees under the row's key, ``None`` where nobody above it set anything.
+
+    Tombstones are passed over: nobody deletes extents, and those that settle a conflict of two parents
+    (``resolve``) must not hide what one of them covers.
+    """
+    if view.ancestry.linear:
         value = view.get(prefix_key)
-    except KeyConflict as conflict:
-        entries = {version: row for _, version, row in view.scan_entries(*prefix_range(prefix_key))}
-        union = None
-        for writer in conflict.writers:
-            union = unpack(entries[writer]).union(union)
-        return union
-    return None if value is None else unpack(value)
+        if value is not None:
+            return unpack(value)
+    entries = {version: value for _, version, value in view.scan_entries(*prefix_range(prefix_key)) if value}
+    union = None
+    for writer in view.ancestry.frontier(entries):
+        union = unpack(entries[writer]).union(union)
+    return union

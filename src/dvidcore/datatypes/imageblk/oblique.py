@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from dvidcore.datatypes.imageblk.stored import StoredBlocks
@@ -150,7 +151,9 @@ def _lookup(stored: StoredBlocks, view: View, voxels: NDArray[np.int64]) -> NDAr
     ):
         value = view.get(key)
         if value is not None:
-            data = np.frombuffer(stored.voxels(value), stored.element.dtype).reshape(-1, channels)
+            # DVID takes the channels of an rgba8 voxel from the byte at the voxel's index, not at four times it, and
+            # the pixels are to be the same as its own.
+            data = sliding_window_view(np.frombuffer(stored.voxels(value), np.uint8), channels)
             here = order[start:stop]
             out[here] = data[flat[here]]
     return out

@@ -140,9 +140,7 @@ class ImageProperties(DataType):
     def post_resolution(self, call: Call) -> None:
         """Sets VoxelSize of the instance, for every version: ``[x, y, z]``, three positive numbers."""
         size = settings.voxel_size(call.body.json(), "resolution")
-        with self._writing:
-            changed = {**self.record.settings, "VoxelSize": size}
-            self.database.update_instance(self.repo, self.record, settings=changed)
+        self.database.update_instance(self.repo, self.record, settings=lambda now: {**now.settings, "VoxelSize": size})
 
     # -- what reading and writing voxels share ----------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ Without a merge among the ancestors that is "the entry of the nearest", and that
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
@@ -18,8 +18,6 @@ from typing import Self
 from dvidcore import errors
 from dvidcore.storage.engine import Batch, Snapshot, Value
 from dvidcore.storage.keys import VERSION_BYTES, version_bytes
-
-_END = b"\xff" * VERSION_BYTES
 
 
 class KeyConflict(errors.Conflict):
@@ -94,11 +92,6 @@ class Ancestry:
                     hidden |= self.below[place] | 1 << place
         return [self.order[place] for place in places]
 
-    def hides_all(self, version: int) -> bool:
-        """Whether an entry of this member hides those of every member of smaller rank."""
-        place = self.rank[version]
-        return self.linear or self.below[place].bit_count() == place
-
 
 def _parents_first(version: int, parents: Mapping[int, Sequence[int]]) -> tuple[list[int], bool]:
     """(the version and its ancestors, parents before children; whether none has two parents)."""
@@ -155,13 +148,14 @@ class View:
     Values live as long as the snapshot. Safe to use from several threads, each scan from one.
     """
 
-    __slots__ = ("_last", "_members", "ancestry", "snapshot")
+    __slots__ = ("_last", "_members", "_nearest_wins", "ancestry", "snapshot")
 
     def __init__(self, snapshot: Snapshot, ancestry: Ancestry) -> None:
         self.snapshot = snapshot
         self.ancestry = ancestry
         self._last = version_bytes(ancestry.ids[-1])
         self._members = ancestry.rank
+        self._nearest_wins = ancestry.linear and ancestry.ordered
 
     def get(self, prefix_key: bytes) -> Value | None:
         """The value, ``None`` where the key does not exist here.
@@ -172,9 +166,8 @@ class View:
         row = self.snapshot.floor(prefix_key, prefix_key + self._last)
         if row is None:
             return None
-        ancestry = self.ancestry
         writer = int.from_bytes(row[0][-VERSION_BYTES:], "big")
-        if ancestry.linear and ancestry.ordered and writer in self._members:
+        if self._nearest_wins and writer in self._members:
             return row[1] or None
         entry = self._resolve(prefix_key, self._entries_from(prefix_key, writer, row[1]))
         return None if entry is None else entry[1]
@@ -199,13 +192,13 @@ class View:
         ``start`` and ``stop`` are prefix keys or the beginnings of some (``keys.kind_range``, ``keys.prefix_end``).
         Raises ``KeyConflict`` on reaching a key in conflict.
         """
-        if self.ancestry.linear and self.ancestry.ordered:
+        if self._nearest_wins:
             return self._scan_ordered(start, stop)
         return self._scan_resolving(start, stop)
 
     def keys(self, start: bytes, stop: bytes) -> Iterator[bytes]:
         """The prefix keys that :meth:`scan` answers, and those in conflict."""
-        if self.ancestry.linear and self.ancestry.ordered:
+        if self._nearest_wins:
             return (prefix_key for prefix_key, _ in self._scan_ordered(start, stop))
         return self._keys_resolving(start, stop)
 
@@ -232,21 +225,27 @@ class View:
     def _entries_from(self, prefix_key: bytes, newest: int, value: Value) -> dict[int, Value]:
         """The members' entries for a key that can matter, where ``newest`` is the newest entry at all.
 
-        Goes from newer to older and jumps over versions that are no ancestors, so that a long side branch costs one
-        seek; where ids are in order, it stops at an entry that hides the rest.
+        Goes from newer to older and jumps over versions that are no ancestors and, where ids are in order, over what
+        the entries found so far hide: a long side branch, or a long history, costs one seek.
         """
         ancestry = self.ancestry
         ids = ancestry.ids
         entries: dict[int, Value] = {}
+        hidden = 0
         while True:
-            if newest in self._members:
+            place = ancestry.rank.get(newest)
+            if place is not None:
                 entries[newest] = value
-                if ancestry.ordered and ancestry.hides_all(newest):
-                    break
-            at = bisect_right(ids, newest - 1)
-            if not at:
+                if ancestry.ordered:
+                    if ancestry.linear:
+                        break
+                    hidden |= ancestry.below[place]
+            older = bisect_left(ids, newest)  # so many members; where ids are in order, they are the lowest ranks
+            if hidden:
+                older = ((1 << older) - 1 & ~hidden).bit_length()
+            if not older:
                 break
-            row = self.snapshot.floor(prefix_key, prefix_key + version_bytes(ids[at - 1]))
+            row = self.snapshot.floor(prefix_key, prefix_key + version_bytes(ids[older - 1]))
             if row is None:
                 break
             newest = int.from_bytes(row[0][-VERSION_BYTES:], "big")

@@ -43,7 +43,7 @@ def with_palette(object block not None, object labels not None):
     cdef size_t after
     source.bytes(block)
     parsed.parse(source.data(), source.size())
-    wanted.labels(labels)
+    wanted.labels(np.ascontiguousarray(labels))
     if wanted.shape(0) != parsed.entries:
         raise ValueError(f"a palette of {wanted.shape(0)} labels for a block with {parsed.entries}")
     result = PyBytes_FromStringAndSize(NULL, source.size())

@@ -37,7 +37,7 @@ def mask(object block not None, object labels not None, object out=None):
     cdef int64_t sy, sz, z, y, x
     source.bytes(block)
     parsed.parse(source.data(), source.size())
-    wanted.labels(labels)
+    wanted.labels(np.ascontiguousarray(labels))
     shape = (SIDE * <int> parsed.gz, SIDE * <int> parsed.gy, SIDE * <int> parsed.gx)
     if out is None:
         out = np.empty(shape, np.uint8)
@@ -77,7 +77,7 @@ def count_in(object block not None, object labels not None):
     cdef uint64_t total = 0
     source.bytes(block)
     parsed.parse(source.data(), source.size())
-    wanted.labels(labels)
+    wanted.labels(np.ascontiguousarray(labels))
     with nogil:
         if select_entries(parsed, <const uint64_t *> wanted.data(), wanted.shape(0), entries):
             cursor = Cursor(parsed)

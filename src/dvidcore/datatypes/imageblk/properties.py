@@ -9,10 +9,11 @@ import orjson
 
 from dvidcore.datatypes.base import Body, Call, DataType, Reply, endpoint
 from dvidcore.datatypes.imageblk import extents as ext
-from dvidcore.datatypes.imageblk import settings
 from dvidcore.datatypes.imageblk.elements import Element
 from dvidcore.datatypes.imageblk.extents import Extents
+from dvidcore.datatypes.imageblk.settings import SETTINGS, voxel_size
 from dvidcore.datatypes.imageblk.stored import StoredBlocks
+from dvidcore.datatypes.voxel_settings import check_extents, check_first_extents
 from dvidcore.errors import BadRequest, GuardFailed
 from dvidcore.geometry import ZYX
 from dvidcore.storage.engine import Batch
@@ -34,7 +35,7 @@ class ImageProperties(DataType):
     """What an image instance says about itself, and how a write of it becomes visible."""
 
     element: ClassVar[Element]
-    settings = settings.SETTINGS
+    settings = SETTINGS
 
     def __init__(self, database: Database, repo: Repo, record: InstanceRecord) -> None:
         super().__init__(database, repo, record)
@@ -43,8 +44,8 @@ class ImageProperties(DataType):
         self._writing = threading.Lock()
 
     @classmethod
-    def check_settings(cls, settings_: dict[str, Any]) -> None:
-        settings.check(settings_, cls.element.nbytes)
+    def check_settings(cls, settings: dict[str, Any]) -> None:
+        check_first_extents(settings)
 
     @property
     def stored(self) -> StoredBlocks:
@@ -128,18 +129,16 @@ class ImageProperties(DataType):
 
         They may shrink. Later writes of voxels grow what was set.
         """
-        given = call.body.json_object()
-        low, high = (settings.point(given.get(name), name) for name in ("MinPoint", "MaxPoint"))
-        settings.check_order(low, high)
+        low, high = check_extents(call.body.json())
         batch = Batch()
         batch.put(self._extents_key + version_bytes(call.version), Extents.from_xyz(low, high).pack())
         with self._writing:
-            self.engine.write(batch)
+            self.engine.write(batch, sync=self.database.options.sync)
 
     @endpoint("POST", "resolution")
     def post_resolution(self, call: Call) -> None:
         """Sets VoxelSize of the instance, for every version: ``[x, y, z]``, three positive numbers."""
-        size = settings.voxel_size(call.body.json(), "resolution")
+        size = voxel_size(call.body.json(), "resolution")
         self.database.update_instance(self.repo, self.record, settings=lambda now: {**now.settings, "VoxelSize": size})
 
     # -- what reading and writing voxels share ----------------------------------------------------------------------
@@ -176,7 +175,7 @@ class ImageProperties(DataType):
                         guard[row] = None if own is None else bytes(own)
                         final.put(row, grown.pack())
                 try:
-                    staged.commit(final, guard=guard)
+                    staged.commit(final, sync=self.database.options.sync, guard=guard)
                     return
                 except GuardFailed:
                     continue

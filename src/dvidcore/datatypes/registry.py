@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     from dvidcore.versions import Node
 
 BUILT_IN: Mapping[str, str] = {
+    "float32blk": "dvidcore.datatypes.imageblk:Float32Block",
     "keyvalue": "dvidcore.datatypes.keyvalue:KeyValue",
     "labelmap": "dvidcore.datatypes.labels.labelmap:LabelMap",
+    "rgba8blk": "dvidcore.datatypes.imageblk:RGBA8Block",
+    "uint16blk": "dvidcore.datatypes.imageblk:UInt16Block",
+    "uint32blk": "dvidcore.datatypes.imageblk:UInt32Block",
+    "uint64blk": "dvidcore.datatypes.imageblk:UInt64Block",
     "uint8blk": "dvidcore.datatypes.imageblk:UInt8Block",
 }
 

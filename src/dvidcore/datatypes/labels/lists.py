@@ -1,0 +1,172 @@
+"""What is known of bodies and supervoxels without reading voxels: sizes, members, existence, the mapping."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from dvidcore.datatypes.base import Buffer
+from dvidcore.datatypes.labels.index import Columns
+from dvidcore.datatypes.labels.rows import BODY_OFFSET, INDEX_ZYX_OFFSET
+from dvidcore.geometry import UINT64_MAX, ZYX
+from dvidcore.labels._stored_rows import unpack_rows
+from dvidcore.storage.keys import prefix_end
+
+if TYPE_CHECKING:
+    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.labels.engine import LabelEngine
+
+LISTED = 10_000_000
+"""The most bodies that ``listlabels`` answers at once."""
+_CHUNK = 50_000
+_ENTRY_BYTES = 30
+"""About what the native table takes for an entry (``labels.Mapping``)."""
+
+Labels = NDArray[np.uint64]
+
+
+def voxels(columns: Columns) -> int:
+    return int(columns.counts.sum(dtype=np.uint64))
+
+
+def members(columns: Columns) -> tuple[Labels, Labels]:
+    """(supervoxels, their voxels), ascending by supervoxel."""
+    supervoxels, at = np.unique(columns.supervoxels, return_inverse=True)
+    sizes = np.zeros(len(supervoxels), np.uint64)
+    np.add.at(sizes, at, columns.counts)
+    return supervoxels, sizes
+
+
+def body_sizes(data: LabelEngine, call: Call, bodies: Labels) -> list[int]:
+    """The voxels of each body, 0 where it does not exist."""
+    out = []
+    for body in bodies.tolist():
+        record = data.index.record(call.view, body)
+        out.append(0 if record is None else record.voxels)
+    return out
+
+
+def supervoxel_sizes(data: LabelEngine, call: Call, supervoxels: Labels) -> list[int]:
+    """The voxels of each supervoxel, 0 where it does not exist; the index of each body is looked at once."""
+    asked, back = np.unique(supervoxels, return_inverse=True)
+    bodies = data.mapping.at(call).bodies(asked)
+    sizes = np.zeros(len(asked), np.uint64)
+    order = np.argsort(bodies, kind="stable")
+    start = 0
+    while start < len(order):
+        body = bodies[order[start]]
+        stop = int(np.searchsorted(bodies[order], body, "right"))
+        columns = data.index.columns(call.view, int(body)) if body else None
+        if columns is not None:
+            own = order[start:stop]  # stable, so the supervoxels still ascend
+            place = np.searchsorted(asked[own], columns.supervoxels)
+            place[place == len(own)] = 0
+            hit = asked[own][place] == columns.supervoxels
+            np.add.at(sizes, own[place[hit]], columns.counts[hit])
+        start = stop
+    return [int(n) for n in sizes[back]]
+
+
+def box_of_blocks(columns: Columns, shape: ZYX) -> dict[str, Any]:
+    """``GET sparsevol-size``: voxels, blocks, and the box (x, y, z; both ends included) of whole blocks."""
+    coords = columns.blocks().astype(np.int64)
+    low, high = coords.min(axis=0) * shape, (coords.max(axis=0) + 1) * shape - 1
+    return {
+        "voxels": voxels(columns),
+        "numblocks": len(coords),
+        "minvoxel": low[::-1].tolist(),
+        "maxvoxel": high[::-1].tolist(),
+    }
+
+
+# -- all bodies --------------------------------------------------------------------------------------------------------
+
+
+def bodies(data: LabelEngine, call: Call, first: int, most: int, sizes: bool) -> Iterator[NDArray[np.uint64]]:
+    """Bodies from ``first`` on, ascending, ``most`` at most: arrays (n,), or with ``sizes`` (n, 2) of body and voxels.
+
+    A body's record starts with its voxels as a uint64, so nothing is parsed one by one.
+    """
+    rows = islice(call.view.scan(*data.rows.bodies(first, UINT64_MAX)), most)
+    while chunk := list(islice(rows, _CHUNK)):
+        keys = np.frombuffer(b"".join([key for key, _ in chunk]), np.uint8).reshape(len(chunk), -1)
+        labels = np.ascontiguousarray(keys[:, BODY_OFFSET : BODY_OFFSET + 8]).view(">u8")[:, 0].astype("<u8")
+        if not sizes:
+            yield labels
+            continue
+        counts = np.frombuffer(b"".join([bytes(value[:8]) for _, value in chunk]), "<u8")
+        yield np.stack((labels, counts), axis=1)
+
+
+def as_bytes(arrays: Iterator[NDArray[np.uint64]]) -> Iterator[Buffer]:
+    return (array.tobytes() for array in arrays)
+
+
+def as_json(arrays: Iterator[NDArray[np.uint64]]) -> Iterator[Buffer]:
+    """All numbers as one JSON list."""
+    before = b"["
+    for array in arrays:
+        yield before
+        yield orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+        before = b","
+    yield b"[]" if before == b"[" else b"]"
+
+
+# -- the mapping -------------------------------------------------------------------------------------------------------
+
+
+def mapping(data: LabelEngine, call: Call, supervoxels: Labels, check: bool) -> list[int]:
+    """The body of each supervoxel. With ``check`` one that is not mapped and does not exist has 0."""
+    mapped = data.mapping.at(call)
+    found = mapped.bodies(supervoxels)
+    out: list[int] = found.tolist()
+    if check:
+        known: dict[int, bool] = {0: False}
+        for k in np.flatnonzero(found == supervoxels).tolist():
+            label = out[k]
+            if label not in known:
+                known[label] = _holds_itself(data, call, label)
+            if not known[label]:
+                out[k] = 0
+    return out
+
+
+def _holds_itself(data: LabelEngine, call: Call, label: int) -> bool:
+    """Whether a body's index has the supervoxel of the same id; its first row does nearly always."""
+    start = data.rows.index(label)
+    for key, value in call.view.scan(start, prefix_end(start)):
+        _, supervoxels, _, _ = unpack_rows([key], [value], INDEX_ZYX_OFFSET)
+        if (supervoxels == np.uint64(label)).any():
+            return True
+    return False
+
+
+def mapping_lines(supervoxels: Labels, bodies: Labels) -> Iterator[Buffer]:
+    """``supervoxel body`` a line."""
+    for at in range(0, len(supervoxels), _CHUNK):
+        pairs = zip(supervoxels[at : at + _CHUNK].tolist(), bodies[at : at + _CHUNK].tolist(), strict=True)
+        yield "".join([f"{supervoxel} {body}\n" for supervoxel, body in pairs]).encode()
+
+
+def pairs(supervoxels: Labels, bodies: Labels) -> bytes:
+    """uint64 supervoxel, uint64 body, and so on."""
+    return np.stack((supervoxels, bodies), axis=1).astype("<u8").tobytes()
+
+
+def mapping_statistics(data: LabelEngine, call: Call) -> dict[str, Any]:
+    """``GET map-stats``: what of the mapping this version and its ancestors have written."""
+    versions: dict[int, int] = {}
+    for _, version, _ in call.view.scan_entries(*data.rows.mappings()):
+        versions[version] = versions.get(version, 0) + 1
+    entries = sum(versions.values())
+    return {
+        "MapEntries": entries,
+        "MapSize": f"{_ENTRY_BYTES * entries / 1000:.1f} kB",
+        "NumVersions": len(versions),
+        "MaxVersion": max(versions, default=0),
+    }

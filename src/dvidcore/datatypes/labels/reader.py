@@ -1,0 +1,149 @@
+"""The blocks of one scale as a version sees them, holding bodies or supervoxels: what all reads of voxels start from.
+
+A stored block holds supervoxels. To read bodies its label list is mapped, never its voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvidcore import blocks
+from dvidcore.datatypes.labels import stored
+from dvidcore.datatypes.labels.mapping import Mapped
+from dvidcore.geometry import ZYX, BlockBox
+from dvidcore.pool import ordered_map
+from dvidcore.storage.keys import TYPE_KEY_OFFSET, zyx_key, zyx_of
+
+if TYPE_CHECKING:
+    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.labels.engine import LabelEngine
+
+Stored = bytes | memoryview
+
+_ZYX_AT = TYPE_KEY_OFFSET + 1
+_SKIPPED = 4
+"""Blocks outside of a box that a scan passes before it is cheaper to seek to the next one inside."""
+_WINDOW = 8
+
+
+class BlockReader:
+    """Reads the blocks of a scale. Above the last scale, as where nothing was written, there are none."""
+
+    __slots__ = ("_mapped", "_prefix", "_present", "shape", "view")
+
+    def __init__(self, data: LabelEngine, call: Call, scale: int = 0, supervoxels: bool = False) -> None:
+        mapped = None if supervoxels else data.mapping.at(call)
+        self._mapped: Mapped | None = None if mapped is None or mapped.identity else mapped
+        self._present = scale <= data.scales
+        self._prefix = data.rows.scale(scale) if self._present else b""
+        self.view = call.view
+        self.shape = data.block
+        """Of a block, (z, y, x) voxels."""
+
+    def palette(self, value: Stored) -> NDArray[np.uint64] | None:
+        """The bodies of a stored block's label list; None where the list is right as it is stored."""
+        return None if self._mapped is None else self._mapped.bodies(stored.labels(value))
+
+    def coded(self, value: Stored) -> bytes:
+        """A stored block as a coded block that holds what is asked for."""
+        return stored.coded(value, self.palette(value))
+
+    def bodies(self, supervoxels: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """What is asked for, of labels that were read as they are stored."""
+        return supervoxels if self._mapped is None else self._mapped.bodies(supervoxels)
+
+    def get(self, coords: Sequence[Sequence[int]]) -> list[Stored | None]:
+        """The stored blocks at block coordinates (z, y, x), None where there is none."""
+        if not self._present:
+            return [None] * len(coords)
+        prefix = self._prefix
+        return self.view.get_many([prefix + zyx_key(*c) for c in coords])
+
+    def scan(self, box: BlockBox) -> Iterator[tuple[ZYX, Stored]]:
+        """The stored blocks of a box of block coordinates, in Z, Y, X order.
+
+        Costs no more than the blocks that are stored near the box, however large it is.
+        """
+        if not self._present:
+            return
+        prefix, (low, high) = self._prefix, box
+        stop = prefix + zyx_key(*high) + b"\x00"
+        at: ZYX | None = low
+        while at is not None:
+            start, at, skipped = prefix + zyx_key(*at), None, 0
+            for key, value in self.view.scan(start, stop):
+                z, y, x = zyx_of(key, _ZYX_AT)
+                if low.y <= y <= high.y and low.x <= x <= high.x:
+                    yield ZYX(z, y, x), value
+                    skipped = 0
+                elif skipped < _SKIPPED:
+                    skipped += 1
+                else:
+                    at = _next_inside(z, y, x, box)
+                    break
+
+    def fill(self, offset: ZYX, out: NDArray[np.uint64]) -> None:
+        """Writes the voxels of the box at ``offset`` into ``out``, uint64 (z, y, x) with contiguous rows; missing ones 0.
+
+        Only the sub-blocks that the box touches are decoded, several blocks at a time.
+        """
+        box = BlockBox.covering(offset, out.shape, self.shape)
+        found = list(self.scan(box))
+        if len(found) < len(box):
+            self._clear_missing(offset, out, box, {c for c, _ in found})
+
+        def decode(item: tuple[ZYX, Stored]) -> None:
+            coord, value = item
+            start, stop, part = self._overlap(coord, offset, out)
+            blocks.decode_box(self.coded(value), start, stop, part)
+
+        if len(found) == 1:
+            decode(found[0])
+            return
+        for _ in ordered_map(decode, found, _WINDOW):
+            pass
+
+    def box(self, offset: ZYX, size: Sequence[int]) -> NDArray[np.uint64]:
+        """The voxels of a box, uint64 (z, y, x)."""
+        out = np.empty(tuple(size), np.uint64)
+        self.fill(offset, out)
+        return out
+
+    def _overlap(
+        self, coord: ZYX, offset: ZYX, out: NDArray[np.uint64]
+    ) -> tuple[tuple[int, ...], tuple[int, ...], NDArray[np.uint64]]:
+        """Where a block and a box meet: (start, stop) in voxels of the block, and that part of the box."""
+        start, stop, part = [], [], []
+        for c, b, o, n in zip(coord, self.shape, offset, out.shape, strict=True):
+            first = c * b - o  # of the block, in the box
+            low, high = max(0, first), min(n, first + b)
+            start.append(low - first)
+            stop.append(high - first)
+            part.append(slice(low, high))
+        return tuple(start), tuple(stop), out[tuple(part)]
+
+    def _clear_missing(self, offset: ZYX, out: NDArray[np.uint64], box: BlockBox, found: set[ZYX]) -> None:
+        if 2 * len(found) < len(box):
+            out[...] = 0
+            return
+        for coord in box.coords():
+            if coord not in found:
+                self._overlap(coord, offset, out)[2][...] = 0
+
+
+def _next_inside(z: int, y: int, x: int, box: BlockBox) -> ZYX | None:
+    """The first coordinate of a box behind one that is outside of it in y or x; None where none is left."""
+    low, high = box
+    if x > high.x:
+        y += 1
+    if y > high.y:
+        z, y = z + 1, low.y
+    elif y < low.y:
+        y = low.y
+    elif low.x <= x <= high.x:
+        return ZYX(z, y, x)
+    return ZYX(z, y, low.x) if z <= high.z else None

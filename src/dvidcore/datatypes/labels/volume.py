@@ -1,0 +1,131 @@
+"""The voxels of a box: ``GET raw`` in three dimensions, in every compression.
+
+Large answers are made slab by slab, so that memory is bounded by a slab, wherever the format lets them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import lz4.block
+import numpy as np
+from isal import isal_zlib
+from numpy.typing import NDArray
+
+from dvidcore import blocks, codecs
+from dvidcore.datatypes.base import Buffer, Reply
+from dvidcore.datatypes.labels.reader import BlockReader
+from dvidcore.errors import BadRequest
+from dvidcore.geometry import ZYX, check_box
+
+COMPRESSIONS = ("", "lz4", "gzip", "google", "googlegzip")
+MAX_BYTES = 3 << 30
+"""The largest volume that is answered, uncompressed, unless the server is configured for another."""
+STREAMED = 32 << 20
+"""Volumes beyond this many bytes are answered in slabs."""
+_GZIP_LEVEL = 1
+_TABLE_LIMIT = 1 << 24
+"""Offsets of compressed_segmentation tables have 24 bits."""
+
+
+def check_volume(offset: ZYX, size: ZYX, limit: int = MAX_BYTES) -> None:
+    """BadRequest for a box that leaves int32, or whose voxels are more than ``limit`` bytes."""
+    check_box(offset, size)
+    if 8 * math.prod(size) > limit:
+        raise BadRequest(f"size: {size.xyz()} labels are {8 * math.prod(size)} bytes, at most {limit} are allowed")
+
+
+def answer(reader: BlockReader, offset: ZYX, size: ZYX, compression: str) -> Reply:
+    """The voxels of a box in a compression, one of ``COMPRESSIONS``."""
+    if compression in ("google", "googlegzip"):
+        return _segmentation(reader, offset, size, zipped=compression == "googlegzip")
+    if compression == "lz4":
+        return Reply(_lz4(reader.box(offset, size)))
+    if 8 * math.prod(size) > STREAMED:
+        pieces = _slabs(reader, offset, size)
+        if compression == "gzip":
+            return Reply(_gzipped(pieces))
+        return Reply((_bytes(slab) for slab in pieces), length=8 * math.prod(size))
+    volume = _bytes(reader.box(offset, size))
+    return Reply(codecs.gzip(volume, _GZIP_LEVEL) if compression == "gzip" else volume)
+
+
+def _bytes(volume: NDArray[np.uint64]) -> memoryview:
+    return volume.data.cast("B")
+
+
+def _slabs(reader: BlockReader, offset: ZYX, size: ZYX, eighths: bool = False) -> Iterator[NDArray[np.uint64]]:
+    """The box in slabs of about ``STREAMED`` bytes along z.
+
+    A slab ends where blocks end, so that each is read once, unless its layers are so wide that a slab of whole blocks
+    would be many times as large; with ``eighths`` each slab but for the last is a multiple of 8 thick.
+    """
+    plane = 8 * size.y * size.x
+    grid, origin = (8, offset.z) if eighths else (reader.shape.z, 0)
+    if not eighths and plane * grid > 4 * STREAMED:
+        grid = 1
+    thick = max(1, STREAMED // (plane * grid)) * grid
+    z, end = offset.z, offset.z + size.z
+    while z < end:
+        stop = min(end, (z - origin) // grid * grid + origin + thick)
+        yield reader.box(ZYX(z, offset.y, offset.x), (stop - z, size.y, size.x))
+        z = stop
+
+
+def _lz4(volume: NDArray[np.uint64]) -> bytes:
+    try:
+        return bytes(lz4.block.compress(_bytes(volume), store_size=False))
+    except (OverflowError, ValueError):
+        raise BadRequest(f"compression: lz4 cannot hold {volume.nbytes} bytes, ask for a smaller size") from None
+
+
+def _gzipped(slabs: Iterator[NDArray[np.uint64]]) -> Iterator[Buffer]:
+    packer = isal_zlib.compressobj(_GZIP_LEVEL, isal_zlib.DEFLATED, 31)
+    for slab in slabs:
+        if piece := packer.compress(_bytes(slab)):
+            yield piece
+    yield packer.flush()
+
+
+def _segmentation(reader: BlockReader, offset: ZYX, size: ZYX, zipped: bool) -> Reply:
+    """The volume as neuroglancer's compressed_segmentation."""
+    for axis, n in zip("xyz", size.xyz(), strict=True):
+        if n % 8:
+            raise BadRequest(f"size: {n} along {axis} is not a multiple of 8, which compression=google needs")
+    try:
+        if 8 * math.prod(size) > STREAMED:
+            data = _segmentation_in_slabs(_slabs(reader, offset, size, eighths=True))
+        else:
+            data = blocks.compressed_segmentation(reader.box(offset, size))
+    except ValueError as e:
+        raise BadRequest(f"compression: {e}") from None
+    if zipped:
+        return Reply(codecs.gzip(data, _GZIP_LEVEL), headers={"Content-Encoding": "gzip"})
+    return Reply(data)
+
+
+def _segmentation_in_slabs(slabs: Iterator[NDArray[np.uint64]]) -> bytes:
+    """Slabs along z, each encoded by itself and then joined: all headers first, with their offsets moved.
+
+    Memory is bounded by the encoding, which its 24-bit offsets hold to 64 MiB and a slab.
+    """
+    heads, rests, words = [], [], 0
+    for slab in slabs:
+        channel = np.frombuffer(blocks.compressed_segmentation(slab), "<u4")[1:]
+        ends = 2 * (slab.size // 512)
+        heads.append(channel[:ends].reshape(-1, 2))
+        rests.append(channel[ends:])
+        if words >= _TABLE_LIMIT:
+            break
+        words += channel.size
+    base = sum(head.size for head in heads)
+    for k, (head, rest) in enumerate(zip(heads, rests, strict=True)):
+        shift = base - head.size
+        tables = (head[:, 0] & np.uint32(_TABLE_LIMIT - 1)).astype(np.int64) + shift
+        if tables.max() >= _TABLE_LIMIT:
+            raise ValueError("a table lies beyond the 24 bits of its offset, ask for a smaller size")
+        bits = head[:, 0] & np.uint32(0xFF000000)
+        heads[k] = np.stack((bits | tables.astype(np.uint32), head[:, 1] + np.uint32(shift)), axis=1)
+        base += rest.size
+    return b"".join(part.tobytes() for part in (np.array([1], "<u4"), *heads, *rests))

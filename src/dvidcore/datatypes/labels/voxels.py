@@ -1,0 +1,199 @@
+"""The endpoints of voxels that all label types with voxels share: volumes, slices, block streams, points."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dvidcore import images
+from dvidcore.datatypes.arguments import Query, choice, flag, integer, text
+from dvidcore.datatypes.base import JSON, OCTETS, Call, Reply, endpoint
+from dvidcore.datatypes.labels import ingest, inputs, points, slices, streams, volume
+from dvidcore.datatypes.labels.engine import LabelEngine
+from dvidcore.datatypes.labels.reader import BlockReader
+from dvidcore.errors import BadRequest
+from dvidcore.geometry import INT32_MAX, ZYX, BlockBox, check_aligned, check_box
+
+SCALE = integer("scale", 0, "0 is full resolution, each further one half of it", 0, INT32_MAX)
+SUPERVOXELS = flag("supervoxels", "true: supervoxels instead of bodies")
+THROTTLE = flag("throttle", "true or on: 503 where too many such requests are running", ("true", "on"))
+ROI = text("roi", None, "name of a region of interest that limits what is read or written")
+HASH = text("hash", "", "MD5 of the body in lower-case hex, checked")
+RAW = [SCALE, SUPERVOXELS, ROI, choice("compression", "", "of a volume", volume.COMPRESSIONS), THROTTLE]
+PSEUDOCOLOR = [SCALE, ROI, THROTTLE]
+POST_RAW = [
+    choice("compression", "", "of the body", ("", "lz4", "gzip")),
+    ROI,
+    flag("mutate", "accepted: a POST always replaces what is there"),
+    THROTTLE,
+]
+POST_BLOCKS = [
+    SCALE,
+    flag("downres", "true: all coarser scales are computed too"),
+    flag("noindexing", "true: the label index stays as it is"),
+    choice("compression", "blocks", "of each block", ("blocks",)),
+    THROTTLE,
+]
+
+
+def _blocks_query(default: str) -> list[Query]:
+    return [choice("compression", default, "of each block", streams.COMPRESSIONS), SCALE, SUPERVOXELS, THROTTLE]
+
+
+class LabelVoxels(LabelEngine):
+    """A label type whose voxels can be read and written."""
+
+    # -- voxels --------------------------------------------------------------------------------------------------------
+
+    def _no_roi(self, roi: str | None) -> None:
+        if roi is not None:
+            raise BadRequest(f'roi: there is no roi instance "{roi[:60]}"')
+
+    @endpoint("GET", "raw/{dims:text}/{size:text}/{offset:point}", query=RAW, answers=OCTETS, throttle=True)
+    @endpoint("GET", "raw/{dims:text}/{size:text}/{offset:point}/{format:any}", query=RAW, throttle=True)
+    def get_raw(
+        self,
+        call: Call,
+        *,
+        dims: str,
+        size: str,
+        offset: ZYX,
+        scale: int,
+        supervoxels: bool,
+        roi: str | None,
+        compression: str,
+        format: str = "",
+        **_: Any,
+    ) -> Reply:
+        """Voxels of a box as uint64, x fastest, or a slice as an image; missing voxels are 0.
+
+        ``dims`` is 0_1_2 for a box, xy, xz or yz for a slice. ``compression`` of a box: none, lz4 (one LZ4 block),
+        gzip, google (neuroglancer's compressed_segmentation) or googlegzip. ``format`` of a slice: png (16-bit RGBA
+        whose eight bytes are the label, little-endian), jpg, jpg:quality, tiff or bmp.
+        """
+        self._no_roi(roi)
+        shape = slices.parse_shape(dims, size)
+        reader = BlockReader(self, call, scale, supervoxels)
+        if shape.plane is None:
+            volume.check_volume(offset, shape.size)
+            return volume.answer(reader, offset, shape.size, compression)
+        kind = images.parse_format(format)
+        return slices.labels_image(slices.read(reader, offset, shape), *kind)
+
+    @endpoint("GET", "isotropic/{dims:text}/{size:text}/{offset:point}", query=RAW, throttle=True)
+    @endpoint("GET", "isotropic/{dims:text}/{size:text}/{offset:point}/{format:any}", query=RAW, throttle=True)
+    def get_isotropic(
+        self,
+        call: Call,
+        *,
+        dims: str,
+        size: str,
+        offset: ZYX,
+        scale: int,
+        supervoxels: bool,
+        roi: str | None,
+        compression: str,
+        format: str = "",
+        **_: Any,
+    ) -> Reply:
+        """As raw, but a slice has square pixels where the voxel size differs along its axes."""
+        self._no_roi(roi)
+        shape = slices.parse_shape(dims, size)
+        reader = BlockReader(self, call, scale, supervoxels)
+        if shape.plane is None:
+            volume.check_volume(offset, shape.size)
+            return volume.answer(reader, offset, shape.size, compression)
+        kind = images.parse_format(format)
+        labels = slices.isotropic(reader, offset, shape, self.record.settings["VoxelSize"])
+        return slices.labels_image(labels, *kind)
+
+    @endpoint("GET", "pseudocolor/{dims:text}/{size:text}/{offset:point}", query=PSEUDOCOLOR, throttle=True)
+    @endpoint(
+        "GET", "pseudocolor/{dims:text}/{size:text}/{offset:point}/{format:any}", query=PSEUDOCOLOR, throttle=True
+    )
+    def get_pseudocolor(
+        self,
+        call: Call,
+        *,
+        dims: str,
+        size: str,
+        offset: ZYX,
+        scale: int,
+        roi: str | None,
+        format: str = "",
+        **_: Any,
+    ) -> Reply:
+        """A slice as an RGB image that shows each body in a colour of its own (three bytes of the label's hash)."""
+        self._no_roi(roi)
+        kind = images.parse_format(format)
+        labels = slices.read(BlockReader(self, call, scale), offset, slices.parse_shape(dims, size))
+        return slices.pseudocolor_image(labels, *kind)
+
+    @endpoint(
+        "POST",
+        "raw/{dims:text}/{size:text}/{offset:point}",
+        query=POST_RAW,
+        throttle=True,
+    )
+    def post_raw(
+        self, call: Call, *, dims: str, size: str, offset: ZYX, compression: str, roi: str | None, **_: Any
+    ) -> None:
+        """Stores a block-aligned box of supervoxels (uint64, x fastest) with its index and all coarser scales."""
+        self._no_roi(roi)
+        shape = slices.parse_shape(dims, size)
+        if shape.plane is not None:
+            raise BadRequest("dims: only volumes (0_1_2) can be posted")
+        volume.check_volume(offset, shape.size)
+        ingest.post_raw(self, call, offset, shape.size, compression)
+
+    # -- blocks --------------------------------------------------------------------------------------------------------
+
+    @endpoint("GET", "blocks/{size:size}/{offset:point}", query=_blocks_query("lz4"), answers=OCTETS, throttle=True)
+    def get_block_stream(
+        self, call: Call, *, size: ZYX, offset: ZYX, compression: str, scale: int, supervoxels: bool, **_: Any
+    ) -> Reply:
+        """The stored blocks of a block-aligned box as a stream of records: int32 x, y, z, uint32 n, n bytes.
+
+        ``compression``: blocks (gzip of the coded block), lz4 or gzip (of the voxels), uncompressed.
+        """
+        check_aligned(offset, size, self.block)
+        check_box(offset, size)
+        reader = BlockReader(self, call, scale, supervoxels)
+        return streams.box_stream(reader, BlockBox.covering(offset, size, self.block), compression)
+
+    @endpoint(
+        "GET",
+        "specificblocks",
+        query=[
+            text("blocks", "", "block coordinates x,y,z,x,y,z,…"),
+            *_blocks_query("blocks"),
+            text("prefetch", "", "accepted, without effect"),
+        ],
+        answers=OCTETS,
+        throttle=True,
+    )
+    def get_specific_blocks(
+        self, call: Call, blocks: str, compression: str, scale: int, supervoxels: bool, **_: Any
+    ) -> Reply:
+        """The listed blocks, those that exist, as the stream of ``blocks``; the list may also be a JSON body."""
+        coords = inputs.block_list(blocks, call.body)
+        return streams.list_stream(BlockReader(self, call, scale, supervoxels), coords, compression)
+
+    @endpoint("POST", "blocks", query=POST_BLOCKS, throttle=True)
+    @endpoint("POST", "blocks/{ignored:rest}", query=POST_BLOCKS, throttle=True)
+    def post_blocks(self, call: Call, scale: int, downres: bool, noindexing: bool, **_: Any) -> None:
+        """Stores a stream of gzipped blocks of supervoxels, at scale 0 with index, extents and maximum label."""
+        ingest.post_blocks(self, call, scale, downres, not noindexing)
+
+    # -- points --------------------------------------------------------------------------------------------------------
+
+    @endpoint("GET", "label/{point:point}", query=[SCALE, SUPERVOXELS], answers=JSON)
+    def get_label(self, call: Call, point: ZYX, scale: int, supervoxels: bool) -> dict[str, int]:
+        """The label of a voxel: ``{"Label": 23}``; 0 where nothing is stored."""
+        return {"Label": points.label_at(BlockReader(self, call, scale, supervoxels), point)}
+
+    @endpoint("GET", "labels", query=[SCALE, SUPERVOXELS, HASH], answers=JSON)
+    def get_labels(self, call: Call, scale: int, supervoxels: bool, hash: str) -> list[int]:
+        """The labels of the voxels listed in the body, ``[[x, y, z], …]``, in their order."""
+        asked = inputs.points(call.body, hash)
+        found: list[int] = points.labels_at(BlockReader(self, call, scale, supervoxels), asked).tolist()
+        return found

@@ -21,7 +21,7 @@ inline RunSpan canonical_runs(const Run* runs, size_t n, std::vector<Run>& own) 
     check_runs(runs, n);
     if (is_canonical(runs, n)) return {runs, n};
     own.assign(runs, runs + n);
-    if (!std::is_sorted(own.begin(), own.end(), run_before)) std::sort(own.begin(), own.end(), run_before);
+    if (!std::is_sorted(own.begin(), own.end(), RunBefore())) std::sort(own.begin(), own.end(), RunBefore());
     size_t last = 0;
     for (size_t i = 1; i < n; ++i) {
         if (own[i].row() == own[last].row() && own[i].x <= own[last].stop()) {
@@ -96,30 +96,34 @@ inline void paint_runs(const Run* runs, size_t n, const int64_t* start, const in
     }
 }
 
-// The first position from `at` where `row` is non-zero (or zero, if `set` is false), else `stop`.
-// Eight bytes at a time: (w - 0x01..) & ~w & 0x80.. is non-zero exactly where w has a zero byte.
-template <bool set>
-inline int64_t find_byte(const uint8_t* row, int64_t at, int64_t stop) {
-    for (; at + 8 <= stop; at += 8) {
-        uint64_t w;
-        std::memcpy(&w, row + at, 8);
-        if (set ? w != 0 : ((w - 0x0101010101010101u) & ~w & 0x8080808080808080u) != 0) break;
-    }
-    while (at < stop && (row[at] != 0) != set) ++at;
-    return at;
+// Eight bytes -> eight bits, the first byte lowest, each 1 where the byte is not 0.
+inline uint64_t nonzero_bits(uint64_t bytes) {
+    const uint64_t high = ((bytes & 0x7f7f7f7f7f7f7f7fu) + 0x7f7f7f7f7f7f7f7fu) | bytes;
+    return ((high >> 7 & 0x0101010101010101u) * 0x0102040810204080u) >> 56;
 }
 
 // The maximal runs of the non-zero bytes of a volume (z, y, x) with strides in bytes, contiguous along x.
 inline void mask_runs(const uint8_t* mask, const int64_t* strides, const int64_t* shape, const int64_t* start,
                       std::vector<Run>& out) {
+    RowEdges edges{size_t(shape[2])};
     for (int64_t z = 0; z < shape[0]; ++z) {
         for (int64_t y = 0; y < shape[1]; ++y) {
             const uint8_t* row = mask + z * strides[0] + y * strides[1];
-            for (int64_t x = find_byte<true>(row, 0, shape[2]); x < shape[2];) {
-                const int64_t stop = find_byte<false>(row, x, shape[2]);
-                out.push_back({int32_t(start[2] + x), int32_t(start[1] + y), int32_t(start[0] + z), int32_t(stop - x)});
-                x = find_byte<true>(row, stop, shape[2]);
+            int64_t x = 0;
+            for (; x + 64 <= shape[2]; x += 64) {
+                uint64_t bytes[8], bits = 0;
+                std::memcpy(bytes, row + x, 64);
+                for (int i = 0; i < 8; ++i) bits |= nonzero_bits(bytes[i]) << (8 * i);
+                edges.add_bits(start[2] + x, bits, 64);
             }
+            if (x < shape[2]) {
+                const int rest = int(shape[2] - x);
+                uint64_t bytes[8] = {}, bits = 0;
+                std::memcpy(bytes, row + x, size_t(rest));
+                for (int i = 0; i < 8; ++i) bits |= nonzero_bits(bytes[i]) << (8 * i);
+                edges.add_bits(start[2] + x, bits, rest);
+            }
+            edges.finish(start[0] + z, start[1] + y, out);
         }
     }
 }

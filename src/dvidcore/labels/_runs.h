@@ -14,42 +14,6 @@ struct CodedBlock {
 
 namespace detail {
 
-// Collects the runs of one row (z, y), given from left to right, and joins those that touch.
-class RowWriter {
-  public:
-    RowWriter(std::vector<Run>& out, int64_t z, int64_t y) : out_(out), z_(int32_t(z)), y_(int32_t(y)) {}
-    ~RowWriter() = default;
-
-    void add(int64_t x, int64_t length) {
-        if (x != stop_) {
-            flush();
-            start_ = x;
-        }
-        stop_ = x + length;
-    }
-
-    // `bits`: up to 64 voxels from x on, the first lowest.
-    void add_bits(int64_t x, uint64_t bits) {
-        while (bits) {
-            const int first = __builtin_ctzll(bits);
-            const uint64_t clear = ~(bits >> first);
-            const int length = clear ? __builtin_ctzll(clear) : 64;
-            add(x + first, length);
-            if (first + length >= 64) return;
-            bits &= ~uint64_t(0) << (first + length);
-        }
-    }
-
-    void flush() {
-        if (start_ < stop_) out_.push_back({int32_t(start_), y_, z_, joined_length(start_, stop_)});
-    }
-
-  private:
-    std::vector<Run>& out_;
-    int32_t z_, y_;
-    int64_t start_ = INT64_MIN, stop_ = INT64_MIN;
-};
-
 // One block of a row of blocks along x, read a layer of sub-blocks (8 planes of voxels) at a time.
 class LayerReader {
   public:
@@ -85,16 +49,16 @@ class LayerReader {
     }
 
     // Row y (voxels) of plane z of the present layer.
-    void add_row(int z, uint32_t y, RowWriter& writer) const {
+    void add_row(int z, uint32_t y, RowEdges& edges) const {
         if (cover_ == Cover::NONE) return;
-        if (cover_ == Cover::ALL) return writer.add(x_, int64_t(block_.gx) * 8);
+        if (cover_ == Cover::ALL) return edges.add_all(x_, int64_t(block_.gx) * 8);
         const uint8_t* row = rows_.data() + (size_t(z) * 8 * block_.gy + y) * block_.gx;
         uint32_t at = 0;
-        for (; at + 8 <= block_.gx; at += 8) writer.add_bits(x_ + 8 * at, load64(row + at));
+        for (; at + 8 <= block_.gx; at += 8) edges.add_bits(x_ + 8 * at, load64(row + at), 64);
         if (at < block_.gx) {
             uint64_t rest = 0;
             std::memcpy(&rest, row + at, block_.gx - at);
-            writer.add_bits(x_ + 8 * at, rest);
+            edges.add_bits(x_ + 8 * at, rest, int(8 * (block_.gx - at)));
         }
     }
 
@@ -128,13 +92,13 @@ inline void row_of_blocks(const CodedBlock* blocks, size_t n, const int64_t* sha
         check_extent(blocks[i].x, shape[2]);
         readers.emplace_back(block, blocks[i].x, labels);
     }
+    RowEdges edges(n * size_t(shape[2]));
     for (int64_t layer = 0; layer < shape[0]; layer += 8) {
         for (LayerReader& reader : readers) reader.next_layer();
         for (int z = 0; z < 8; ++z) {
             for (int64_t y = 0; y < shape[1]; ++y) {
-                RowWriter writer(out, blocks->z + layer + z, blocks->y + y);
-                for (const LayerReader& reader : readers) reader.add_row(z, uint32_t(y), writer);
-                writer.flush();
+                for (const LayerReader& reader : readers) reader.add_row(z, uint32_t(y), edges);
+                edges.finish(blocks->z + layer + z, blocks->y + y, out);
             }
             stops.push_back(out.size());
         }

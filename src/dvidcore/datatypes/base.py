@@ -320,7 +320,7 @@ class DataType:
             "Versioned": r.versioned,
             "KVStore": self.engine.description(),
             "LogStore": self.engine.description(),
-            "Tags": dict(r.tags) if r.tags else None,
+            "Tags": r.tags,
         }
 
     def jpeg_level(self) -> int:
@@ -352,7 +352,7 @@ class DataType:
     @endpoint("GET", "tags", answers=JSON)
     def get_tags(self, call: Call) -> dict[str, Any]:
         """The instance's tags, ``{"Tags": {"name": "value"}}``."""
-        return {"Tags": dict(self.record.tags) if self.record.tags else None}
+        return {"Tags": self.record.tags}
 
     @endpoint(
         "POST",
@@ -365,7 +365,7 @@ class DataType:
         for name, value in given.items():
             if not isinstance(value, str):
                 raise BadRequest(f'tag "{name}": the value must be a string')
-        tags = given if replace else {**self.record.tags, **given}
+        tags = given if replace else {**(self.record.tags or {}), **given}
         self.database.update_instance(self.repo, self.record, tags=tags)
 
     @endpoint(

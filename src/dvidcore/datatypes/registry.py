@@ -97,7 +97,7 @@ class Instances:
             versioned=_versioned(given.get("versioned", "true")),
             compression=compression,
             checksum=_checksum(given.get("checksum", "none")),
-            tags=_tags(given.get("tags", "")),
+            tags=_tags(given["tags"]) if "tags" in given else None,
             settings=settings,
             admin=admin,
         )

@@ -66,7 +66,7 @@ class InstanceChanges(Core):
                 versioned=versioned,
                 compression=records.checked_compression(compression),
                 checksum=records.checked_checksum(checksum),
-                tags=dict(tags or {}),
+                tags=None if tags is None else dict(tags),
                 syncs=followed,
                 settings=dict(settings or {}),
                 store=self.assign.store_for(typename, tags or {}, f"{name}:{here.uuid}", uuid),

@@ -65,7 +65,8 @@ class InstanceRecord:
     """At rest: ``none``, ``snappy``, ``lz4``, ``gzip``, ``gzip:5``, ``jpeg``, ``jpeg:80``."""
     checksum: str = "none"
     """At rest: ``none`` or ``crc32``."""
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] | None = None
+    """None: there never were any (DVID shows the difference)."""
     syncs: tuple[str, ...] = ()
     """DataUUIDs of the instances that it follows."""
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -218,7 +218,7 @@ class LabelMap(LabelVoxels):
     @endpoint("GET", "existing-labels", answers=JSON)
     def get_existing_labels(self, call: Call) -> Reply:
         """All bodies at this version, ascending."""
-        return Reply(lists.as_json(lists.bodies(self, call, 0, UINT64_MAX, sizes=False)), JSON)
+        return Reply(lists.as_json(lists.bodies(self, call)), JSON)
 
     @endpoint("GET", "listlabels", query=LIST, answers=OCTETS)
     def get_listlabels(self, call: Call, start: int, number: int, sizes: bool) -> Reply:

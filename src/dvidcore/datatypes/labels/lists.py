@@ -87,8 +87,10 @@ def box_of_blocks(columns: Columns, shape: ZYX) -> dict[str, Any]:
 # -- all bodies --------------------------------------------------------------------------------------------------------
 
 
-def bodies(data: LabelEngine, call: Call, first: int, most: int, sizes: bool) -> Iterator[NDArray[np.uint64]]:
-    """Bodies from ``first`` on, ascending, ``most`` at most: arrays (n,), or with ``sizes`` (n, 2) of body and voxels.
+def bodies(
+    data: LabelEngine, call: Call, first: int = 0, most: int | None = None, sizes: bool = False
+) -> Iterator[NDArray[np.uint64]]:
+    """Bodies from ``first`` on, ascending, ``most`` of them if given: arrays (n,), or with ``sizes`` (n, 2) of body and voxels.
 
     A body's record starts with its voxels as a uint64, so nothing is parsed one by one.
     """

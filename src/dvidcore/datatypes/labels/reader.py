@@ -16,7 +16,7 @@ from dvidcore.datatypes.labels import stored
 from dvidcore.datatypes.labels.mapping import Mapped
 from dvidcore.geometry import ZYX, BlockBox
 from dvidcore.pool import ordered_map
-from dvidcore.storage.keys import TYPE_KEY_OFFSET, zyx_key, zyx_of
+from dvidcore.storage.keys import TYPE_KEY_OFFSET, prefix_end, zyx_key, zyx_of
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.base import Call
@@ -71,7 +71,7 @@ class BlockReader:
         if not self._present:
             return
         prefix, (low, high) = self._prefix, box
-        stop = prefix + zyx_key(*high) + b"\x00"
+        stop = prefix_end(prefix + zyx_key(*high))
         at: ZYX | None = low
         while at is not None:
             start, at, skipped = prefix + zyx_key(*at), None, 0

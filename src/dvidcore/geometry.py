@@ -88,7 +88,7 @@ class BlockBox(NamedTuple):
         high = ZYX(*((o + s - 1) // b for o, s, b in zip(offset, size, block, strict=True)))
         return cls(low, high)
 
-    def __len__(self) -> int:  # type: ignore[override]
+    def __len__(self) -> int:
         z, y, x = self.shape
         return z * y * x
 

@@ -40,6 +40,7 @@ def type_names() -> tuple[str, ...]:
 @cache
 def datatype(name: str) -> type[DataType]:
     """The class of a type; BadRequest for a name that is none."""
+    found: object
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")
         found = getattr(import_module(module), attribute)
@@ -48,7 +49,7 @@ def datatype(name: str) -> type[DataType]:
         if not points:
             raise BadRequest(f'"{name[:60]}" is not a data type of this server; there are {", ".join(type_names())}')
         found = next(iter(points)).load()
-    assert issubclass(found, DataType)
+    assert isinstance(found, type) and issubclass(found, DataType)
     return found
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from isal import igzip, igzip_lib
+from isal import igzip, isal_zlib
 from numpy.typing import NDArray
 
 from dvidcore import blocks, codecs
@@ -83,7 +83,7 @@ def slabs(body: Body, size: ZYX, depth: int, compression: str) -> Iterator[NDArr
         return
     if compression == "" and body.length != whole:
         raise BadRequest(f"the body has {body.length} bytes, a volume of {size.xyz()} labels has {whole}")
-    source = body if compression == "" else igzip.IGzipFile(fileobj=_Readable(body), mode="rb")
+    source = body if compression == "" else igzip.IGzipFile(fileobj=_Readable(body), mode="rb")  # type: ignore[no-untyped-call]
     piece = 8 * depth * size.y * size.x
     try:
         for _ in range(0, size.z, depth):
@@ -93,7 +93,7 @@ def slabs(body: Body, size: ZYX, depth: int, compression: str) -> Iterator[NDArr
             yield np.frombuffer(data, "<u8").reshape(depth, size.y, size.x)
         if source.read(1):
             raise BadRequest(f"the body is too long: a volume of {size.xyz()} labels has {whole} bytes")
-    except (OSError, EOFError, igzip_lib.IsalError) as e:
+    except (OSError, EOFError, isal_zlib.error) as e:
         raise BadRequest(f"the body is not valid gzip: {e}") from None
 
 

@@ -17,8 +17,6 @@ CRC of both parts combined (RFC 1951, §3.2.4; RFC 1952). So a mapped answer cos
 from __future__ import annotations
 
 import struct
-from typing import cast
-
 import numpy as np
 from isal import igzip_lib, isal_zlib
 from numpy.typing import NDArray
@@ -78,7 +76,7 @@ def coded(value: Buffer, mapped: NDArray[np.uint64] | None = None) -> bytes:
         return bytes(head)
     try:
         rest = igzip_lib.decompress(view[end:], flag=igzip_lib.DECOMP_DEFLATE, bufsize=size + 1)
-    except igzip_lib.IsalError as e:
+    except isal_zlib.error as e:
         raise StoreError(f"a stored label block is corrupt: {e}") from None
     if len(rest) != size or isal_zlib.crc32(rest) != crc:
         raise StoreError("a stored label block is corrupt: its checksum differs")
@@ -98,6 +96,6 @@ def gzip_member(value: Buffer, mapped: NDArray[np.uint64] | None = None) -> list
     whole = isal_zlib.crc32(head)
     if size:
         pieces.append(view[end:])
-        whole = cast(int, isal_zlib.crc32_combine(whole, crc, size))
+        whole = isal_zlib.crc32_combine(whole, crc, size)
     pieces.append(_TAIL.pack(whole, len(head) + size))
     return pieces

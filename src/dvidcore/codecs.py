@@ -48,7 +48,8 @@ _MAX_MEMBERS = 1 << 16
 
 _U32 = Struct("<I")
 _crc32: Callable[[Buffer], int] = isal_zlib.crc32
-_IsalError: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # its stub declares an instance
+DeflateError: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # its stub declares an instance
+"""What isal raises for data that is no deflate stream."""
 
 
 # -- the formats ----------------------------------------------------------------------------------------------------
@@ -126,7 +127,7 @@ def gunzip(data: Buffer, limit: int) -> bytes:
         member = isal_zlib.decompressobj(31)
         try:
             out: bytes = member.decompress(view, size + 1)
-        except _IsalError as e:
+        except DeflateError as e:
             raise ValueError(f"not gzip: {e}") from None
         if member.eof and not member.unused_data:
             return out
@@ -151,7 +152,7 @@ def _members(view: memoryview, limit: int) -> list[bytes]:
             piece = view[at : at + window]
             try:
                 content: bytes = member.decompress(piece, limit - total + 1)
-            except _IsalError as e:
+            except DeflateError as e:
                 raise ValueError(f"not gzip: {e}") from None
             total += len(content)
             if total > limit:

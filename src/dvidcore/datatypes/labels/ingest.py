@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from isal import igzip, isal_zlib
+from isal import igzip
 from numpy.typing import NDArray
 
 from dvidcore import blocks, codecs
@@ -93,7 +93,7 @@ def slabs(body: Body, size: ZYX, depth: int, compression: str) -> Iterator[NDArr
             yield np.frombuffer(data, "<u8").reshape(depth, size.y, size.x)
         if source.read(1):
             raise BadRequest(f"the body is too long: a volume of {size.xyz()} labels has {whole} bytes")
-    except (OSError, EOFError, isal_zlib.error) as e:
+    except (OSError, EOFError, codecs.DeflateError) as e:
         raise BadRequest(f"the body is not valid gzip: {e}") from None
 
 

@@ -17,10 +17,12 @@ CRC of both parts combined (RFC 1951, §3.2.4; RFC 1952). So a mapped answer cos
 from __future__ import annotations
 
 import struct
+
 import numpy as np
 from isal import igzip_lib, isal_zlib
 from numpy.typing import NDArray
 
+from dvidcore import codecs
 from dvidcore.errors import StoreError
 
 Buffer = bytes | bytearray | memoryview
@@ -76,7 +78,7 @@ def coded(value: Buffer, mapped: NDArray[np.uint64] | None = None) -> bytes:
         return bytes(head)
     try:
         rest = igzip_lib.decompress(view[end:], flag=igzip_lib.DECOMP_DEFLATE, bufsize=size + 1)
-    except isal_zlib.error as e:
+    except codecs.DeflateError as e:
         raise StoreError(f"a stored label block is corrupt: {e}") from None
     if len(rest) != size or isal_zlib.crc32(rest) != crc:
         raise StoreError("a stored label block is corrupt: its checksum differs")

@@ -57,7 +57,7 @@ def _masks(data: bytes) -> object:
 def _stored_rows(data: bytes) -> object:
     """The bytes are a key of up to 24 bytes and a value."""
     cut = min(len(data), 24)
-    for offset in (0, 5, 12, 13):
+    for offset in (0, 5, 12):
         labels.unpack_rows([_exactly(data[:cut])] * 3, [_exactly(data[cut:])] * 3, offset)
     return None
 

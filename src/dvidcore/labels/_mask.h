@@ -24,7 +24,6 @@ struct Membership {
         for (uint32_t i = 0; i < block.entries; ++i) members += entry[i] = labels.contains(block.label(i));
         zero = labels.contains_zero();
     }
-    bool none() const { return members == 0 && !zero; }
 };
 
 namespace detail {

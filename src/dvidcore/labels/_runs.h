@@ -24,7 +24,11 @@ class LayerReader {
     void next_layer() {
         const uint32_t gx = block_.gx, gy = block_.gy;
         cover_ = Cover::NONE;
-        if (member_.none()) return;
+        if (member_.members == 0 && !member_.zero) return;
+        if (block_.solid()) {
+            cover_ = member_.members ? Cover::ALL : Cover::NONE;
+            return;
+        }
         uint32_t full = 0;
         SubBlock sub;
         uint8_t mask[64];

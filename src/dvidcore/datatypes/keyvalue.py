@@ -31,7 +31,7 @@ from dvidcore.geometry import UINT64_MAX
 from dvidcore.mutations import log
 from dvidcore.repos.records import checked_compression
 from dvidcore.storage.engine import Batch
-from dvidcore.storage.keys import data_prefix, kind_range, text_key, text_of, type_key_of, version_bytes
+from dvidcore.storage.keys import VERSION_BYTES, data_prefix, kind_range, text_key, text_of, type_key_of, version_bytes
 from dvidcore.storage.staged import StagedWrite
 from dvidcore.storage.versioned import KeyConflict, View
 
@@ -68,6 +68,10 @@ class KeyValue(DataType):
     def __init__(self, database: Database, repo: Repo, record: InstanceRecord) -> None:
         super().__init__(database, repo, record)
         self._prefix = data_prefix(record.id, PAIR)
+        # A store may take shorter keys only.
+        room = getattr(self.engine, "max_key_bytes", 1 << 20) - len(self._prefix) - 1 - VERSION_BYTES
+        self.longest_key = min(LONGEST_KEY, room)
+        """Bytes that a key may have in UTF-8."""
 
     # -- one key ------------------------------------------------------------------------------------------------------
 
@@ -242,8 +246,8 @@ class KeyValue(DataType):
         if "/" in key:
             raise BadRequest(f'key "{key[:200]}": a key must not contain "/"')
         type_key = text_key(key)
-        if len(type_key) > LONGEST_KEY + 1:
-            raise BadRequest(f"the key has {len(type_key) - 1} bytes, at most {LONGEST_KEY} are allowed")
+        if len(type_key) > self.longest_key + 1:
+            raise BadRequest(f"the key has {len(type_key) - 1} bytes, at most {self.longest_key} are allowed")
         return self._prefix + type_key
 
     def _bounds(self, first: str, last: str) -> tuple[bytes, bytes]:

@@ -86,7 +86,7 @@ class Client:
         started: list[Any] = []
 
         def start_response(status: str, fields: Iterable[tuple[str, str]], error: Any = None) -> None:
-            started[:] = [int(status.split()[0]), {name.lower(): value for name, value in fields}]
+            started[:] = [int(status.split(maxsplit=1)[0]), {name.lower(): value for name, value in fields}]
 
         pieces = self.app({key: value for key, value in env.items() if value is not None}, start_response)
         return Answer(started[0], started[1], pieces)

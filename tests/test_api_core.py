@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from apiclient import TOKEN, Client
 
+from apiclient import TOKEN, Client
 from dvidcore.repos import Database
 
 
@@ -29,7 +29,9 @@ def test_info_is_made_of_strings(client: Client) -> None:
     assert "Mode" not in info
 
 
-@pytest.mark.parametrize(("mode", "said"), [("readonly", "read only"), ("fullwrite", "allow writes on committed nodes")])
+@pytest.mark.parametrize(
+    ("mode", "said"), [("readonly", "read only"), ("fullwrite", "allow writes on committed nodes")]
+)
 def test_info_names_the_mode(database: Database, mode: str, said: str) -> None:
     assert Client(database, mode=mode).get("/api/server/info").json()["Mode"] == said
 

@@ -107,7 +107,9 @@ def test_assignment_takes_the_most_specific_backend() -> None:
     )
     assign = found.assignment
 
-    def store(typename: str = "labelmap", tags: dict[str, str] | None = None, name: str = "x:0", data: str = "0") -> str:
+    def store(
+        typename: str = "labelmap", tags: dict[str, str] | None = None, name: str = "x:0", data: str = "0"
+    ) -> str:
         return assign.store_for(typename, tags or {}, name, data)
 
     assert assign.metadata == "meta"

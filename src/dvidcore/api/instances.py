@@ -116,24 +116,23 @@ class InstanceSink:
                 close = _throttled(server, call)
             try:
                 result = getattr(instance, route.handler)(call, **arguments)
+                send(resp, result, endpoint.answers, environ, close)
             except BaseException:
                 close()
                 raise
-            send(resp, result, endpoint.answers, environ, close)
         except Exception as error:
             fill(resp, *translate(error, req.path, has_body=body.length > 0))
 
 
 def _throttled(server: Server, call: Call) -> Callable[[], None]:
-    """Takes a throttle slot for a call; what is returned gives it back and closes the call."""
-    throttle = server.throttle
-    throttle.take()
+    """Takes a throttle slot for a call; what is returned closes the call and gives the slot back, once."""
+    server.throttle.take()
+    give = [server.throttle.give]
 
     def close() -> None:
-        try:
-            call.close()
-        finally:
-            throttle.give()
+        call.close()
+        if give:
+            give.pop()()
 
     return close
 

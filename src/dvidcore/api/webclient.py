@@ -67,7 +67,7 @@ class WebSink:
             if found.is_dir():
                 found = (found / "index.html").resolve()
             inside = found.relative_to(self._root)
-        except (OSError, ValueError):
+        except (OSError, ValueError, RuntimeError):  # RuntimeError: links in a circle
             return None
         if any(part.startswith(".") for part in inside.parts) or not found.is_file():
             return None

@@ -95,6 +95,18 @@ KIND = 7
 
 def put(database: Database, record: InstanceRecord, node: Node, **values: bytes | None) -> None:
     """Stores values, or tombstones for None, under text keys at a node."""
+    database.engine_of(record).write(_entries(record, node, values))
+
+
+def put_rows(database: Database, record: InstanceRecord, node: Node, count: int) -> None:
+    """Stores ``count`` rows of data and as many of the log, at once."""
+    batch = _entries(record, node, {f"key{n:05}": b"value" for n in range(count)})
+    for n in range(count):
+        batch.put(log_key(record.id, node.id, n), b"{}")
+    database.engine_of(record).write(batch)
+
+
+def _entries(record: InstanceRecord, node: Node, values: Mapping[str, bytes | None]) -> Batch:
     entries = VersionedBatch(Batch(), node.id)
     for key, value in values.items():
         prefix_key = data_prefix(record.id, KIND) + text_key(key)
@@ -102,16 +114,7 @@ def put(database: Database, record: InstanceRecord, node: Node, **values: bytes 
             entries.delete(prefix_key)
         else:
             entries.put(prefix_key, value)
-    database.engine_of(record).write(entries.batch)
-
-
-def put_rows(database: Database, record: InstanceRecord, node: Node, count: int) -> None:
-    """Stores ``count`` rows of data and as many of the log."""
-    put(database, record, node, **{f"key{n:05}": b"value" for n in range(count)})
-    batch = Batch()
-    for n in range(count):
-        batch.put(log_key(record.id, node.id, n), b"{}")
-    database.engine_of(record).write(batch)
+    return entries.batch
 
 
 def view(database: Database, record: InstanceRecord, node: Node) -> View:

@@ -23,9 +23,11 @@ from dvidcore import wire
 from dvidcore.datatypes.base import BytesBody, Call
 from dvidcore.datatypes.keyvalue import KeyValue
 from dvidcore.datatypes.registry import Instances
-from dvidcore.errors import Conflict, NotFound
+from dvidcore.errors import BadRequest, Conflict, NotFound
 from dvidcore.repos import Database, DatabaseOptions, OneStore
 from dvidcore.storage import open_engine
+from dvidcore.storage.keys import STAGE, prefix_range
+from dvidcore.storage.staged import StagedWrite
 from dvidcore.versions import Node
 
 KEYS = ["a", "aa", "b", "z", "ü"]
@@ -248,6 +250,8 @@ from dvidcore.datatypes.base import BytesBody, Call
 from dvidcore.datatypes.registry import Instances
 from dvidcore.repos import Database
 from dvidcore.storage import open_engine
+from dvidcore.storage.keys import STAGE, prefix_range
+from dvidcore.storage.staged import StagedWrite
 
 database = Database.open({"main": open_engine("leveldb", sys.argv[1])})
 repo = next(iter(database.repos.values()))
@@ -298,3 +302,32 @@ def _joined(instance: KeyValue, call: Call) -> Iterator[bytes]:
         yield body
     else:
         yield from body  # type: ignore[misc]
+
+
+def test_a_bulk_write_that_outgrows_a_batch(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Staged writes of two threads leave the pairs of one of them."""
+    monkeypatch.setattr(StagedWrite.__init__, "__defaults__", (100_000,))
+    world = World(database, Compression="none")
+    root = world.versions[0]
+    keys = [f"k{i:03}" for i in range(300)]
+
+    def post(mark: bytes) -> None:
+        pairs = [(key, mark * 1000) for key in keys]
+        world.instance.post_keyvalues(world.call(root, wire.encode_key_values(pairs)))
+
+    threads = [threading.Thread(target=post, args=(b"%d" % n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    body = world.instance.get_keyrangevalues(world.call(root), "k", "l").body
+    assert isinstance(body, bytes)
+    pairs = list(wire.read_key_values(io.BytesIO(body).read))
+    assert [key for key, _ in pairs] == keys
+    assert len({value for _, value in pairs}) == 1
+    assert len(json.loads(world.instance.get_mutations(world.call(root)).body)) == 1200  # type: ignore[arg-type]
+    bad = wire.encode_key_values([*((key, bytes(1000)) for key in keys), ("a/b", b"")])
+    with pytest.raises(BadRequest, match="a/b"):
+        world.instance.post_keyvalues(world.call(root, bad))
+    assert list(world.instance.engine.scan(*prefix_range(STAGE))) == []
+    assert world.instance.get_keyrangevalues(world.call(root), "k", "l").body == body

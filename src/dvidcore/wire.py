@@ -57,21 +57,23 @@ def _encode_varint(number: int) -> bytes:
     return bytes(out)
 
 
-_SHORT = [_encode_varint(n) for n in range(1 << 10)]
+_SHORT = [_encode_varint(n) for n in range(0x400)]
 
 
 def varint(number: int) -> bytes:
     """A number from 0 on, in protobuf's variable length."""
-    return _SHORT[number] if number < len(_SHORT) else _encode_varint(number)
+    if number < 0x400:
+        return _SHORT[number]
+    return bytes((number & 0x7F | 0x80, number >> 7)) if number < 0x4000 else _encode_varint(number)
 
 
 def key_value_head(key: str, size: int) -> bytes:
     """One pair of a ``KeyValues`` message up to its value, whose ``size`` bytes follow."""
     name = key.encode()
-    fields = b"".join((b"\x0a", varint(len(name)), name))
-    if size:
-        fields = b"".join((fields, b"\x12", varint(size)))
-    return b"".join((b"\x0a", varint(len(fields) + size), fields))
+    before = varint(len(name))
+    after = b"\x12" + varint(size) if size else b""
+    whole = varint(1 + len(before) + len(name) + len(after) + size)
+    return b"".join((b"\x0a", whole, b"\x0a", before, name, after))
 
 
 def encode_key_values(pairs: list[tuple[str, Buffer]]) -> bytes:
@@ -177,6 +179,15 @@ def read_key_values(read: Callable[[int], bytes]) -> Iterator[tuple[str, bytes]]
         needed = 0
         try:
             while at < end:
+                # Most pairs are of less than 128 bytes, most others of less than 16 KB.
+                if data[at] == _KVS and end - at > 2:
+                    size, start = data[at + 1], at + 2
+                    if size >= 0x80:
+                        size, start = size & 0x7F | data[at + 2] << 7, at + 3
+                    if size < 0x4000 and (stop := start + size) <= end:
+                        yield _key_value(data, start, stop)
+                        at = stop
+                        continue
                 tag, start, stop = _field(data, at, end)
                 if tag == _KVS:
                     yield _key_value(data, start, stop)

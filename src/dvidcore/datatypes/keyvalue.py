@@ -7,8 +7,10 @@ are in ``pairs``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from itertools import islice
+from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
@@ -72,6 +74,7 @@ class KeyValue(DataType):
         room = getattr(self.engine, "max_key_bytes", 1 << 20) - len(self._prefix) - 1 - VERSION_BYTES
         self.longest_key = min(LONGEST_KEY, room)
         """Bytes that a key may have in UTF-8."""
+        self._staging = Lock()
 
     # -- one key ------------------------------------------------------------------------------------------------------
 
@@ -285,7 +288,7 @@ class KeyValue(DataType):
     def _write(self, call: Call, pairs: Iterable[tuple[str, Buffer | None]]) -> None:
         """Writes pairs and their log records, all or none; ``None`` deletes."""
         record = self.record
-        pack = partial(codecs.pack, compression=record.compression, checksum=record.checksum)
+        compression, checksum = record.compression, record.checksum
         version = version_bytes(call.version)
         alone = len(call.ancestry.rank) == 1
         mutation = self.repo.next_mutation_id()
@@ -299,7 +302,7 @@ class KeyValue(DataType):
                 for key, value in some:
                     row = self._prefix_key(key) + version
                     if value is not None:
-                        write.put(row, pack(value))
+                        write.put(row, codecs.pack(value, compression, checksum))
                         records.append({"Action": "postkv", "Key": key, "Bytes": len(value), **common})
                         continue
                     # A version without ancestors has nothing to hide.
@@ -312,7 +315,9 @@ class KeyValue(DataType):
                 log.append(rows, record.id, call.node.id, mutation, records)
                 for log_row, data in rows.operations:
                     write.put(log_row, data or b"")
-            write.commit(sync=self.database.options.sync)
+            # What outgrew one batch is carried out in several: two of that kind must not mix.
+            with self._staging if write.staged else nullcontext():
+                write.commit(sync=self.database.options.sync)
 
 
 _ACCEPT_RANGES = {"Accept-Ranges": "bytes"}

@@ -177,6 +177,19 @@ def test_two_processes_over_one_store_see_each_others_changes() -> None:
     check_consistent(first)
 
 
+def test_a_look_up_in_a_shared_store_sees_what_others_did() -> None:
+    class Shared(Memory):
+        shared = True
+
+    first = opened(Shared())
+    repo = first.new_repo()
+    second = again(first)
+    first.commit(repo, repo.dag.root)
+    assert second.resolve(":master")[1].locked
+    child = first.new_version(repo, repo.dag.root)
+    assert second.resolve(child.uuid)[1].uuid == second.resolve(":master")[1].uuid == child.uuid
+
+
 def test_two_processes_that_write_at_the_same_time() -> None:
     first = opened(Memory())
     repo = first.new_repo()

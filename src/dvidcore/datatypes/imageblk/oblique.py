@@ -26,6 +26,9 @@ MAX_PIXELS = 64_000_000
 BAND = 1 << 16
 """Pixels that one task works on."""
 
+FAR = 1e50
+"""Beyond all voxels, and small enough that areas do not overflow."""
+
 Points = NDArray[np.float64]
 
 
@@ -49,8 +52,8 @@ def _number(text: str, name: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise BadRequest(f'{name}: "{text[:40]}" is not a number')
+    if not abs(value) < FAR:
+        raise BadRequest(f'{name}: "{text[:40]}" is not a number, or too large for one')
     return value
 
 

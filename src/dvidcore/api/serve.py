@@ -137,7 +137,6 @@ def run_waitress(server: Server, listener: socket.socket) -> None:
     _announce(server, listener)
     front.run(until=lambda: server.stopping)
     log.info("stopping")
-    listener.close()
     deadline = time.monotonic() + GRACE
     front.run(until=lambda: time.monotonic() > deadline or not front.busy())
     front.close()
@@ -159,6 +158,12 @@ def run_granian(server: Server, listener: socket.socket) -> None:
     listener.close()
 
     class OneProcess(MTServer):
+        """granian's server with its workers in threads, meant for a Python without the GIL but good with it: only so
+        does the process that owns the store serve it."""
+
+        def _check_gil(self) -> None:
+            pass
+
         def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
             server.stopping = True
             super().signal_handler_interrupt(*args, **kwargs)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-// Hashing of labels. Labels come from clients, so every table is seeded at random: nobody can choose labels that collide.
+// Hashing of labels. Labels come from clients, so the seed is random: nobody can choose labels that collide.
 #pragma once
 
 #include <cstddef>
@@ -8,9 +8,13 @@
 
 namespace dvidcore {
 
+// Drawn once per process: asking the system costs more than a small block.
 inline uint64_t random_seed() {
-    std::random_device random;
-    return uint64_t(random()) << 32 | random();
+    static const uint64_t seed = [] {
+        std::random_device random;
+        return uint64_t(random()) << 32 | random();
+    }();
+    return seed;
 }
 
 // splitmix64's finaliser (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).

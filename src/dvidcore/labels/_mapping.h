@@ -28,9 +28,7 @@ class MappingTable {
 
     explicit MappingTable(uint64_t capacity) : seed_(random_seed()) {
         if (capacity > (uint64_t(1) << 48)) throw std::invalid_argument("a capacity of more than 2^48 entries");
-        // A few per cent more than the mean, as hashing does not fill the shards evenly.
-        const uint64_t each = capacity / SHARDS;
-        for (Shard& shard : shards_) shard.allocate(capacity ? (each + each / 32 + 16) * 4 / 3 : 0);
+        if (capacity) reserve(capacity);
     }
 
     // All of it or, if it throws invalid_argument, nothing.
@@ -39,6 +37,7 @@ class MappingTable {
         for (size_t i = 0; i < n; ++i)
             if (supervoxels[i] == 0) throw std::invalid_argument("supervoxel 0 is background and cannot be mapped");
         WriteLock lock(*this);
+        if (n > SHARDS) reserve(n);
         uint64_t hashes[BATCH];
         for (size_t first = 0; first < n; first += BATCH) {
             const size_t count = std::min(BATCH, n - first);
@@ -165,9 +164,18 @@ class MappingTable {
         return hash;
     }
 
-    void grow(Shard& shard) {
+    // Makes room for `added` entries more, as if none of them was there already.
+    void reserve(uint64_t added) {
+        // A few per cent more than the mean, as hashing does not fill the shards evenly.
+        const uint64_t each = added / SHARDS + added / SHARDS / 32 + 16;
+        for (Shard& shard : shards_) make_room(shard, shard.used + each);
+    }
+
+    void make_room(Shard& shard, uint64_t entries) {
+        const uint64_t now = shard.slots.size();
+        if (entries <= now / 4 * 3) return;
         Shard larger;
-        larger.allocate(shard.slots.size() + shard.slots.size() / 4 + 16);
+        larger.allocate(std::max(now + now / 4, entries / 3 * 4 + 4));
         for (const Slot& slot : shard.slots)
             if (slot.supervoxel) larger.place(hash_of(slot.supervoxel), slot.supervoxel) = slot;
         shard.slots = std::move(larger.slots);
@@ -175,7 +183,7 @@ class MappingTable {
 
     void set(uint64_t hash, uint64_t supervoxel, uint32_t version, uint64_t body) {
         Shard& shard = shard_of(hash);
-        if (shard.used + 1 > shard.slots.size() / 4 * 3) grow(shard);
+        make_room(shard, shard.used + 1);
         Slot& slot = shard.place(hash, supervoxel);
         if (slot.supervoxel == 0) {
             slot = {supervoxel, body, version};

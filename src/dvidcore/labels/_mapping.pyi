@@ -15,7 +15,7 @@ class Mapping:
     """
 
     def __init__(self, capacity: int = 0) -> None:
-        """``capacity``: entries to make room for at once, which makes loading that many twice as fast."""
+        """``capacity``: entries to make room for at once, which makes loading that many in parts twice as fast."""
 
     def __len__(self) -> int:
         """The number of distinct supervoxels with an entry in any version."""

@@ -1,7 +1,9 @@
 """Coded blocks to runs and binary blocks, against masks of the decoded volume."""
 
+import gzip
 import threading
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from numpy.typing import NDArray
 
 from dvidcore import labels
 from reference_runs import Runs, Volume, binary_block, encode_block, examples, mask_to_runs
+
+SAMPLES = sorted((Path(__file__).resolve().parents[2] / "shared" / "data" / "labels").glob("*64x64x64*.dat.gz"))
 
 sides = st.sampled_from([16, 24, 72, 80])
 label_sets = st.lists(st.integers(0, 9) | st.integers(0, 700), max_size=9).map(lambda s: np.array(s, np.uint64))
@@ -242,3 +246,15 @@ def test_many_threads_give_the_same_runs() -> None:
     assert len(got) == 30
     for runs in got:
         np.testing.assert_array_equal(runs, expected)
+
+
+@pytest.mark.skipif(not SAMPLES, reason="needs the sample segmentations")
+def test_real_segmentations() -> None:
+    for path in SAMPLES:
+        volume = np.frombuffer(gzip.decompress(path.read_bytes()), "<u8").reshape(64, 64, 64)
+        block = encode_block(volume)
+        found = np.unique(volume)
+        for wanted in (found[:1], found[::2], found[-1:], found):
+            mask = mask_of(volume, wanted)
+            np.testing.assert_array_equal(labels.runs(block, wanted), mask_to_runs(mask))
+            assert labels.binary_block(block, wanted) == binary_block(mask)

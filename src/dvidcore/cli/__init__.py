@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from dvidcore._version import __version__
+from dvidcore.cli.demo import demo
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -72,6 +73,9 @@ def about() -> None:
     click.echo(f"Python      {platform.python_version()}")
     click.echo(f"engines     {', '.join(engine_names())}")
     click.echo(f"data types  {', '.join(type_names())}")
+
+
+cli.add_command(demo)
 
 
 def main() -> None:

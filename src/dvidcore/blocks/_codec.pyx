@@ -5,13 +5,13 @@ The format is that of DVID's compressed label block (see ``docs/kernels.md``).
 
 import numpy as np
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 from libcpp.vector cimport vector
 
 from dvidcore.blocks._buffer cimport Buffer
 from dvidcore.blocks._encode cimport Encoder, finish
-from dvidcore.blocks._layout cimport SIDE, VOXELS, Block, Cursor, SubBlock, index_subblocks, unpack
+from dvidcore.blocks._layout cimport SIDE, Block, Cursor, SubBlock, check_packed_values, index_subblocks
 
 cdef extern from "../blocks/_expand.h" namespace "dvidcore" nogil:
     void expand(const Block &block, const SubBlock &sub, uint8_t *out, int64_t sy, int64_t sz) except +
@@ -51,7 +51,6 @@ def check(object block not None, shape=None):
     cdef Block parsed
     cdef Cursor cursor
     cdef SubBlock sub
-    cdef uint16_t[512] values
     source.bytes(block)
     parsed.parse(source.data(), source.size())
     if shape is not None and triple(shape, "shape") != shape_of(parsed):
@@ -59,7 +58,7 @@ def check(object block not None, shape=None):
     with nogil:
         cursor = Cursor(parsed)
         while cursor.next(sub):
-            unpack(sub, values)
+            check_packed_values(sub)
 
 
 def encode(object volume not None):

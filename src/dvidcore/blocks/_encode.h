@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "_layout.h"
+#include "_number.h"
+#include "_pack.h"
 
 namespace dvidcore {
 
@@ -57,122 +59,6 @@ private:
         }
     }
 };
-
-// The voxels of one sub-block as numbers into its own labels, both in order of first appearance.
-struct Local {
-    uint32_t labels = 0;
-    uint64_t label[VOXELS];
-    uint16_t value[VOXELS];               // not set where there is one label
-};
-
-namespace detail {
-
-// Finds or adds a label: a scan while they are few, as nearly always, then a small hash table.
-class LocalFinder {
-public:
-    explicit LocalFinder(Local &local) : local_(local) {}
-
-    uint16_t number(uint64_t label) {
-        if (local_.labels <= FEW) {
-            for (uint32_t i = 0; i < local_.labels; ++i)
-                if (local_.label[i] == label) return static_cast<uint16_t>(i);
-            local_.label[local_.labels++] = label;
-            if (local_.labels > FEW) {
-                std::memset(slots_, 0, sizeof slots_);
-                for (uint32_t i = 0; i < local_.labels; ++i) *slot(local_.label[i]) = static_cast<uint16_t>(i + 1);
-            }
-            return static_cast<uint16_t>(local_.labels - 1);
-        }
-        uint16_t *at = slot(label);
-        if (*at == 0) {
-            local_.label[local_.labels++] = label;
-            *at = static_cast<uint16_t>(local_.labels);
-        }
-        return static_cast<uint16_t>(*at - 1);
-    }
-
-private:
-    static constexpr uint32_t FEW = 24;
-    Local &local_;
-    uint16_t slots_[2 * VOXELS];
-
-    uint16_t *slot(uint64_t label) {
-        size_t at = (label ^ label >> 32) * 0x9e3779b97f4a7c15ULL >> 54;
-        while (slots_[at] != 0 && local_.label[slots_[at] - 1] != label) at = (at + 1) % (2 * VOXELS);
-        return slots_ + at;
-    }
-};
-
-// Eight bytes below 2^B, first one lowest -> eight B-bit numbers in the low 8*B bits, first one highest.
-template <int B> inline uint64_t gather_bits(uint64_t word) {
-    word = __builtin_bswap64(word);
-    if (B == 8) return word;
-    word = ((word >> 8) & 0x00ff00ff00ff00ffULL) << B | (word & 0x00ff00ff00ff00ffULL);
-    word = ((word >> 16) & 0x0000ffff0000ffffULL) << 2 * B | (word & 0x0000ffff0000ffffULL);
-    return (word >> 32) << 4 * B | (word & 0xffffffffULL);
-}
-
-// Writes 64 * B bytes, and up to 8 bytes of rubbish behind them.
-template <int B> inline void pack_bytes(const uint8_t *value, uint8_t *out) {
-    for (int g = 0; g < 64; ++g)
-        store64(out + g * B, __builtin_bswap64(gather_bits<B>(load64(value + 8 * g)) << (64 - 8 * B) % 64));
-}
-
-inline void pack_nine(const uint16_t *value, uint8_t *out) {
-    for (int g = 0; g < 64; ++g, value += 8, out += 9) {
-        uint64_t word = 0;
-        for (int i = 0; i < 7; ++i) word = word << 9 | value[i];
-        store64(out, __builtin_bswap64(word << 1 | value[7] >> 8));
-        out[8] = static_cast<uint8_t>(value[7]);
-    }
-}
-
-inline void pack(const uint16_t *value, uint32_t bits, uint8_t *out) {
-    if (bits == 9) return pack_nine(value, out);
-    uint8_t bytes[VOXELS];
-    for (int i = 0; i < VOXELS; ++i) bytes[i] = static_cast<uint8_t>(value[i]);
-    switch (bits) {
-        case 1: return pack_bytes<1>(bytes, out);
-        case 2: return pack_bytes<2>(bytes, out);
-        case 3: return pack_bytes<3>(bytes, out);
-        case 4: return pack_bytes<4>(bytes, out);
-        case 5: return pack_bytes<5>(bytes, out);
-        case 6: return pack_bytes<6>(bytes, out);
-        case 7: return pack_bytes<7>(bytes, out);
-        default: return pack_bytes<8>(bytes, out);
-    }
-}
-
-}  // namespace detail
-
-// Numbers the labels of the 8x8x8 voxels at `voxels`; sy and sz are the strides of y and z in bytes.
-inline void number_voxels(const uint8_t *voxels, int64_t sy, int64_t sz, Local &local) {
-    detail::LocalFinder finder(local);
-    uint64_t last = load64(voxels);
-    uint16_t number = 0;
-    local.labels = 1;
-    local.label[0] = last;
-    uint16_t *value = local.value;
-    for (int z = 0; z < SIDE; ++z) {
-        for (int y = 0; y < SIDE; ++y, value += SIDE) {
-            const uint8_t *row = voxels + z * sz + y * sy;
-            uint64_t differ = 0;
-            for (int x = 0; x < SIDE; ++x) differ |= load64(row + 8 * x) ^ last;
-            if (differ == 0) {
-                for (int x = 0; x < SIDE; ++x) value[x] = number;
-                continue;
-            }
-            for (int x = 0; x < SIDE; ++x) {
-                const uint64_t label = load64(row + 8 * x);
-                if (label != last) {
-                    last = label;
-                    number = finder.number(label);
-                }
-                value[x] = number;
-            }
-        }
-    }
-}
 
 // Takes the sub-blocks of one block in order, then writes the block. The palette lists labels as they first come.
 class Encoder {

@@ -4,35 +4,100 @@
 #include <cstdint>
 #include <cstring>
 
+#include "_cpu.h"
 #include "_layout.h"
 
 namespace dvidcore {
+namespace detail {
+
+inline void fill(uint64_t label, uint8_t *out, int64_t sy, int64_t sz) {
+    for (int z = 0; z < SIDE; ++z)
+        for (int y = 0; y < SIDE; ++y)
+            for (int x = 0; x < SIDE; ++x) store64(out + z * sz + y * sy + 8 * x, label);
+}
+
+template <typename T> inline void look_up(const T *value, const uint64_t *label, uint8_t *out, int64_t sy, int64_t sz) {
+    for (int z = 0; z < SIDE; ++z)
+        for (int y = 0; y < SIDE; ++y, value += SIDE)
+            for (int x = 0; x < SIDE; ++x) store64(out + z * sz + y * sy + 8 * x, label[value[x]]);
+}
+
+#ifdef DVIDCORE_AVX2
+
+// Voxel values of one or two bits choose their label by blending: a row's bits, in all four lanes, are shifted so that
+// a lane's own bit becomes its sign.
+DVIDCORE_AVX2 inline void blend_two(
+    const uint8_t *values, const uint64_t *label, uint8_t *out, int64_t sy, int64_t sz) {
+    const __m256i zero = _mm256_set1_epi64x(static_cast<long long>(label[0]));
+    const __m256i one = _mm256_set1_epi64x(static_cast<long long>(label[1]));
+    const __m256i first = _mm256_setr_epi64x(56, 57, 58, 59), last = _mm256_setr_epi64x(60, 61, 62, 63);
+    for (int z = 0; z < SIDE; ++z) {
+        for (int y = 0; y < SIDE; ++y) {
+            const __m256i bits = _mm256_set1_epi8(static_cast<char>(*values++));
+            uint8_t *row = out + z * sz + y * sy;
+            const auto four = [&](__m256i shift) __attribute__((target("avx2"))) {
+                return _mm256_castpd_si256(_mm256_blendv_pd(
+                    _mm256_castsi256_pd(zero), _mm256_castsi256_pd(one),
+                    _mm256_castsi256_pd(_mm256_sllv_epi64(bits, shift))));
+            };
+            _mm256_storeu_si256(reinterpret_cast<__m256i *>(row), four(first));
+            _mm256_storeu_si256(reinterpret_cast<__m256i *>(row + 32), four(last));
+        }
+    }
+}
+
+DVIDCORE_AVX2 inline void blend_four(
+    const uint8_t *values, const uint64_t *label, uint8_t *out, int64_t sy, int64_t sz) {
+    __m256d choice[4];
+    for (int i = 0; i < 4; ++i)
+        choice[i] = _mm256_castsi256_pd(_mm256_set1_epi64x(static_cast<long long>(label[i])));
+    // The high bit of voxel x is bit 15 - 2x of a row's two bytes, first byte first.
+    const __m256i first = _mm256_setr_epi64x(48, 50, 52, 54), last = _mm256_setr_epi64x(56, 58, 60, 62);
+    const __m256i next = _mm256_set1_epi64x(1);
+    for (int z = 0; z < SIDE; ++z) {
+        for (int y = 0; y < SIDE; ++y, values += 2) {
+            const __m256i bits = _mm256_set1_epi64x(values[0] << 8 | values[1]);
+            uint8_t *row = out + z * sz + y * sy;
+            const auto four = [&](__m256i shift) __attribute__((target("avx2"))) {
+                const __m256i high = _mm256_sllv_epi64(bits, shift);
+                const __m256d low = _mm256_castsi256_pd(_mm256_sllv_epi64(high, next));
+                return _mm256_castpd_si256(_mm256_blendv_pd(
+                    _mm256_blendv_pd(choice[0], choice[1], low), _mm256_blendv_pd(choice[2], choice[3], low),
+                    _mm256_castsi256_pd(high)));
+            };
+            _mm256_storeu_si256(reinterpret_cast<__m256i *>(row), four(first));
+            _mm256_storeu_si256(reinterpret_cast<__m256i *>(row + 32), four(last));
+        }
+    }
+}
+
+#endif
+
+}  // namespace detail
 
 // Writes the uint64 labels of a sub-block at `out`; sy and sz are the strides of y and z in bytes.
 inline void expand(const Block &block, const SubBlock &sub, uint8_t *out, int64_t sy, int64_t sz) {
-    if (sub.bits == 0) {
-        const uint64_t label = sub.labels == 0 ? 0 : block.label(sub.position(0));
-        for (int z = 0; z < SIDE; ++z)
-            for (int y = 0; y < SIDE; ++y)
-                for (int x = 0; x < SIDE; ++x) store64(out + z * sz + y * sy + 8 * x, label);
-        return;
-    }
-    uint64_t table[VOXELS];
-    local_labels(block, sub, table);
-    uint16_t wide[VOXELS];
-    uint8_t narrow[VOXELS];
-    const bool bytes = sub.bits <= 8;
-    if (bytes) unpack(sub, narrow);
-    else unpack(sub, wide);
-    for (int z = 0; z < SIDE; ++z) {
-        for (int y = 0; y < SIDE; ++y) {
-            uint8_t *row = out + z * sz + y * sy;
-            const int at = 64 * z + 8 * y;
-            if (bytes)
-                for (int x = 0; x < SIDE; ++x) store64(row + 8 * x, table[narrow[at + x]]);
-            else
-                for (int x = 0; x < SIDE; ++x) store64(row + 8 * x, table[wide[at + x]]);
+    uint64_t label[VOXELS];
+    if (sub.bits == 0) return detail::fill(sub.labels == 0 ? 0 : block.label(sub.position(0)), out, sy, sz);
+    local_labels(block, sub, label);
+#ifdef DVIDCORE_AVX2
+    if (sub.bits <= 2 && has_avx2()) {
+        if (sub.bits == 1) return detail::blend_two(sub.values, label, out, sy, sz);
+        if (sub.labels == 3) {
+            check_packed_values(sub);
+            label[3] = 0;
         }
+        return detail::blend_four(sub.values, label, out, sy, sz);
+    }
+#endif
+    if (sub.bits <= 8) {
+        uint8_t value[VOXELS];
+        unpack(sub, value);
+        detail::look_up(value, label, out, sy, sz);
+    } else {
+        uint16_t value[VOXELS];
+        unpack(sub, value);
+        detail::look_up(value, label, out, sy, sz);
     }
 }
 

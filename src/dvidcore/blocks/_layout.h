@@ -233,6 +233,22 @@ inline void unpack(const SubBlock &sub, uint16_t *out) {
     detail::check_values(sub, out);
 }
 
+// Whether all voxel values of a sub-block are below its labels, without keeping them.
+inline void check_packed_values(const SubBlock &sub) {
+    if (sub.labels == 1u << sub.bits || sub.bits == 0) return;
+    if (sub.bits == 2) {              // three labels: no pair of bits may both be set
+        uint64_t both = 0;
+        for (int i = 0; i < 16; ++i) {
+            const uint64_t word = load64(sub.values + 8 * i);
+            both |= word & word >> 1 & 0x5555555555555555ULL;
+        }
+        if (both != 0) corrupt("a voxel value of 3 in a sub-block of 3 labels");
+        return;
+    }
+    uint16_t value[VOXELS];
+    unpack(sub, value);
+}
+
 // One voxel value (number 0..511 in Z, Y, X order), reading only its own bytes.
 inline uint32_t value_at(const SubBlock &sub, uint32_t voxel) {
     if (sub.bits == 0) return 0;
@@ -247,7 +263,7 @@ inline uint32_t value_at(const SubBlock &sub, uint32_t voxel) {
 
 // The labels of a sub-block by voxel value; `out` has room for VOXELS. A sub-block without labels has the label 0.
 inline void local_labels(const Block &block, const SubBlock &sub, uint64_t *out) {
-    out[0] = 0;
+    out[0] = out[1] = 0;
     for (uint32_t i = 0; i < sub.labels; ++i) out[i] = block.label(sub.position(i));
 }
 

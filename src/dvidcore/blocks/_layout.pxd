@@ -45,5 +45,6 @@ cdef extern from "../blocks/_layout.h" namespace "dvidcore" nogil:
     void index_subblocks(const Block &block, vector[SubBlock] &out) except +
     void unpack_bytes "dvidcore::unpack" (const SubBlock &sub, uint8_t *out) except +
     void unpack(const SubBlock &sub, uint16_t *out) except +
+    void check_packed_values(const SubBlock &sub) except +
     uint32_t value_at(const SubBlock &sub, uint32_t voxel) except +
     void local_labels(const Block &block, const SubBlock &sub, uint64_t *out)

@@ -12,8 +12,8 @@ namespace detail {
 
 // The voxels become ranks: their label's place among the sub-block's distinct labels in ascending order, counted
 // from 1, and 0 for the label 0. So the votes for one label are counted together even where a palette repeats it,
-// and the smaller rank is the smaller label. Fills rank (by voxel value) and label (by rank).
-inline void rank_labels(const uint64_t *local, uint32_t labels, uint16_t *rank, uint64_t *label) {
+// and the smaller rank is the smaller label. Fills rank (by voxel value) and label (by rank), answers the last rank.
+inline uint32_t rank_labels(const uint64_t *local, uint32_t labels, uint16_t *rank, uint64_t *label) {
     uint16_t order[VOXELS];
     for (uint32_t i = 0; i < labels; ++i) order[i] = static_cast<uint16_t>(i);
     std::sort(order, order + labels, [local](uint16_t a, uint16_t b) { return local[a] < local[b]; });
@@ -24,21 +24,116 @@ inline void rank_labels(const uint64_t *local, uint32_t labels, uint16_t *rank, 
         if (next != label[last]) label[++last] = next;
         rank[order[i]] = last;
     }
+    return last;
 }
 
-// candidate[k][i]: the rank of voxel k (of 8) under output voxel i (of 64).
-// A vote is worth 512 and a rank costs itself, so the largest sum is the winner; 0 gets no votes.
-inline void vote(const uint16_t candidate[8][64], uint16_t *winner) {
-    for (int i = 0; i < 64; ++i) {
-        uint16_t best = 0;
+// Two labels: voxels are bits, and the votes for value 1 are added up in the nibbles of a word, each for one of the
+// 16 output voxels of two slices. Bit 3 of a nibble tells whether they reach a threshold of 1..8.
+inline void vote_bits(const uint8_t *values, const uint64_t *local, uint64_t *winner) {
+    const uint64_t none = local[0], one = local[1];
+    const uint64_t threshold = none == 0 ? 1 : one == 0 ? 8 : one < none ? 4 : 5;
+    const uint64_t missing = (8 - threshold) * 0x1111111111111111ULL;
+    for (int z = 0; z < 4; ++z, values += 16, winner += 16) {
+        uint64_t even = 0, odd = 0;                    // outputs of even and odd x, a row in each byte
+        for (int slice = 0; slice < 2; ++slice) {
+            const uint64_t word = load64(values + 8 * slice);
+            const uint64_t pairs = (word & 0x5555555555555555ULL) + (word >> 1 & 0x5555555555555555ULL);
+            odd += pairs & 0x3333333333333333ULL;
+            even += pairs >> 2 & 0x3333333333333333ULL;
+        }
+        // Two rows make one, in every other byte; the bytes between take the odd outputs.
+        even = (even + (even >> 8)) & 0x00ff00ff00ff00ffULL;
+        odd = (odd + (odd >> 8)) & 0x00ff00ff00ff00ffULL;
+        const uint64_t won = (even | odd << 8) + missing;
+        for (int y = 0; y < 4; ++y) {                  // of a byte's two outputs the first one is the higher nibble
+            const uint64_t row = won >> 16 * y;
+            winner[4 * y] = row & 0x80 ? one : none;
+            winner[4 * y + 1] = row & 0x8000 ? one : none;
+            winner[4 * y + 2] = row & 0x08 ? one : none;
+            winner[4 * y + 3] = row & 0x0800 ? one : none;
+        }
+    }
+}
+
+typedef uint8_t Bytes __attribute__((vector_size(16)));
+
+inline Bytes even_bytes(Bytes a, Bytes b) {
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+}
+
+inline Bytes odd_bytes(Bytes a, Bytes b) {
+    return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+}
+
+inline Bytes even_rows(Bytes a, Bytes b) {             // rows of four
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
+}
+
+inline Bytes odd_rows(Bytes a, Bytes b) {
+    return __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+}
+
+// Up to 15 labels: 16 output voxels at a time, whose eight ranks lie in eight vectors. A vote is worth 16 and a rank
+// costs itself, so the largest sum is the winner; 0 gets no votes.
+inline void vote_ranks(const uint8_t *rank, uint8_t *winner) {
+    for (int z = 0; z < 4; ++z, winner += 16) {
+        Bytes candidate[8], votes[8];
+        for (int slice = 0; slice < 2; ++slice, rank += 64) {
+            Bytes row[4];
+            std::memcpy(row, rank, sizeof row);
+            for (int x = 0; x < 2; ++x) {
+                const Bytes low = x ? odd_bytes(row[0], row[1]) : even_bytes(row[0], row[1]);
+                const Bytes high = x ? odd_bytes(row[2], row[3]) : even_bytes(row[2], row[3]);
+                candidate[4 * slice + x] = even_rows(low, high);
+                candidate[4 * slice + 2 + x] = odd_rows(low, high);
+            }
+        }
+        for (int k = 0; k < 8; ++k) votes[k] = Bytes{} + 1;
         for (int k = 0; k < 8; ++k) {
-            const uint16_t rank = candidate[k][i];
-            uint16_t votes = 0;
-            for (int j = 0; j < 8; ++j) votes = static_cast<uint16_t>(votes + (candidate[j][i] == rank));
-            const uint16_t score = static_cast<uint16_t>(rank == 0 ? 0 : votes * 1024 + 1023 - rank);
-            best = score > best ? score : best;
+            for (int j = 0; j < k; ++j) {
+                const Bytes same = reinterpret_cast<Bytes>(candidate[k] == candidate[j]);   // 255 where they are
+                votes[k] -= same;
+                votes[j] -= same;
+            }
+        }
+        Bytes best{};
+        for (int k = 0; k < 8; ++k) {
+            const Bytes score = (votes[k] << 4) + (15 - candidate[k]);
+            const Bytes counted = score & reinterpret_cast<Bytes>(candidate[k] != 0);
+            best = counted > best ? counted : best;
+        }
+        const Bytes won = (15 - (best & 15)) & reinterpret_cast<Bytes>(best != 0);
+        std::memcpy(winner, &won, sizeof won);
+    }
+}
+
+// Any number of labels, one output voxel at a time, with the same sums.
+inline void vote_any(const uint16_t *rank, uint16_t *winner) {
+    for (int i = 0; i < 64; ++i) {
+        const uint16_t *corner = rank + (i >> 4) * 128 + (i >> 2 & 3) * 16 + (i & 3) * 2;
+        uint32_t best = 0;
+        for (int k = 0; k < 8; ++k) {
+            const uint16_t mine = corner[(k >> 2) * 64 + (k >> 1 & 1) * 8 + (k & 1)];
+            uint32_t votes = 0;
+            for (int j = 0; j < 8; ++j) votes += corner[(j >> 2) * 64 + (j >> 1 & 1) * 8 + (j & 1)] == mine;
+            best = std::max(best, mine == 0 ? 0 : votes * 1024 + 1023 - mine);
         }
         winner[i] = static_cast<uint16_t>(best == 0 ? 0 : 1023 - best % 1024);
+    }
+}
+
+// Ranks from values; the few labels of most sub-blocks are compared with, rather than looked up.
+inline void ranks_of_values(const uint8_t *value, const uint16_t *rank, uint32_t labels, uint8_t *out) {
+    if (labels > 6) {
+        for (int i = 0; i < VOXELS; ++i) out[i] = static_cast<uint8_t>(rank[value[i]]);
+        return;
+    }
+    for (int i = 0; i < VOXELS; i += 16) {
+        Bytes in, ranks{};
+        std::memcpy(&in, value + i, sizeof in);
+        for (uint32_t k = 0; k < labels; ++k)
+            ranks |= reinterpret_cast<Bytes>(in == Bytes{} + static_cast<uint8_t>(k)) & static_cast<uint8_t>(rank[k]);
+        std::memcpy(out + i, &ranks, sizeof ranks);
     }
 }
 
@@ -46,27 +141,35 @@ inline void vote(const uint16_t candidate[8][64], uint16_t *winner) {
 
 // Writes the 4x4x4 labels that a sub-block of a finer scale becomes; sy and sz are the strides in labels.
 inline void halve(const Block &block, const SubBlock &sub, uint64_t *out, int sy, int sz) {
+    uint64_t winner[64];
     if (sub.bits == 0) {
-        const uint64_t label = sub.labels == 0 ? 0 : block.label(sub.position(0));
-        for (int z = 0; z < 4; ++z)
-            for (int y = 0; y < 4; ++y)
-                for (int x = 0; x < 4; ++x) out[z * sz + y * sy + x] = label;
-        return;
+        std::fill(winner, winner + 64, sub.labels == 0 ? 0 : block.label(sub.position(0)));
+    } else {
+        uint64_t local[VOXELS];
+        local_labels(block, sub, local);
+        if (sub.bits == 1 && local[0] != local[1]) {
+            detail::vote_bits(sub.values, local, winner);
+        } else {
+            uint64_t label[VOXELS + 1];
+            uint16_t rank[VOXELS];
+            const uint32_t last = detail::rank_labels(local, sub.labels, rank, label);
+            if (sub.bits <= 8 && last <= 15) {
+                uint8_t value[VOXELS], ranks[VOXELS], best[64];
+                unpack(sub, value);
+                detail::ranks_of_values(value, rank, sub.labels, ranks);
+                detail::vote_ranks(ranks, best);
+                for (int i = 0; i < 64; ++i) winner[i] = label[best[i]];
+            } else {
+                uint16_t value[VOXELS], best[64];
+                unpack(sub, value);
+                for (uint16_t &v : value) v = rank[v];
+                detail::vote_any(value, best);
+                for (int i = 0; i < 64; ++i) winner[i] = label[best[i]];
+            }
+        }
     }
-    uint64_t local[VOXELS], label[VOXELS + 1];
-    uint16_t rank[VOXELS], value[VOXELS], candidate[8][64], winner[64];
-    local_labels(block, sub, local);
-    detail::rank_labels(local, sub.labels, rank, label);
-    unpack(sub, value);
-    for (int z = 0; z < SIDE; ++z)
-        for (int y = 0; y < SIDE; ++y)
-            for (int x = 0; x < SIDE; ++x)
-                candidate[(z & 1) * 4 + (y & 1) * 2 + (x & 1)][(z >> 1) * 16 + (y >> 1) * 4 + (x >> 1)] =
-                    rank[value[z * 64 + y * 8 + x]];
-    detail::vote(candidate, winner);
     for (int z = 0; z < 4; ++z)
-        for (int y = 0; y < 4; ++y)
-            for (int x = 0; x < 4; ++x) out[z * sz + y * sy + x] = label[winner[z * 16 + y * 4 + x]];
+        for (int y = 0; y < 4; ++y) std::memcpy(out + z * sz + y * sy, winner + 16 * z + 4 * y, 32);
 }
 
 }  // namespace dvidcore

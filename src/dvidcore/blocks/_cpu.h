@@ -1,0 +1,17 @@
+// Which vector instructions this machine has. The package is compiled for any machine of its kind; functions for
+// AVX2 lie beside portable ones, marked DVIDCORE_AVX2, and are called only where has_avx2().
+#pragma once
+
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#include <immintrin.h>
+#define DVIDCORE_AVX2 __attribute__((target("avx2")))
+
+namespace dvidcore {
+
+inline bool has_avx2() {
+    static const bool has = __builtin_cpu_supports("avx2");
+    return has;
+}
+
+}  // namespace dvidcore
+#endif

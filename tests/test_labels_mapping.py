@@ -114,6 +114,13 @@ def test_lookup_keeps_the_shape_and_may_write_in_place() -> None:
     assert mapping.lookup(u64([]), u32([])).shape == (0,)
 
 
+def test_update_from_the_columns_of_pairs() -> None:
+    mapping = Mapping()
+    pairs = np.array([[3, 8], [4, 9]], np.uint64)
+    mapping.update(0, pairs[:, 0], pairs[:, 1])
+    assert mapping.lookup(pairs[:, 0], u32([1])).tolist() == [8, 9]
+
+
 def test_memory_of_many_entries() -> None:
     mapping = Mapping()
     labels = np.arange(1, 300_001, dtype=np.uint64)

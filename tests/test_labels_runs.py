@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from dvidcore import labels
 from reference_runs import Runs, Volume, binary_block, encode_block, examples, mask_to_runs
 
-SAMPLES = sorted((Path(__file__).resolve().parents[2] / "shared" / "data" / "labels").glob("*64x64x64*.dat.gz"))
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "labels"
+SAMPLES = sorted(DATA.glob("*64x64x64-sample?.dat.gz"))
 
 sides = st.sampled_from([16, 24, 72, 80])
 label_sets = st.lists(st.integers(0, 9) | st.integers(0, 700), max_size=9).map(lambda s: np.array(s, np.uint64))
@@ -252,9 +253,12 @@ def test_many_threads_give_the_same_runs() -> None:
 def test_real_segmentations() -> None:
     for path in SAMPLES:
         volume = np.frombuffer(gzip.decompress(path.read_bytes()), "<u8").reshape(64, 64, 64)
-        block = encode_block(volume)
+        coded = [encode_block(volume)]
+        by_dvid = path.with_name(path.name.replace(".dat", "-block.dat"))
+        if by_dvid.exists():
+            coded.append(gzip.decompress(by_dvid.read_bytes()))
         found = np.unique(volume)
-        for wanted in (found[:1], found[::2], found[-1:], found):
+        for block, wanted in product(coded, (found[:1], found[::2], found[-1:], found)):
             mask = mask_of(volume, wanted)
             np.testing.assert_array_equal(labels.runs(block, wanted), mask_to_runs(mask))
             assert labels.binary_block(block, wanted) == binary_block(mask)

@@ -60,15 +60,17 @@ cdef int _hold(object sources, vector[Buffer]& held, vector[Bytes]& out) except 
     return 0
 
 
-def pack_row(const uint64_t[::1] supervoxels, const uint32_t[::1] counts):
-    cdef size_t n = supervoxels.shape[0]
+def pack_row(supervoxels, counts):
+    cdef const uint64_t[::1] keys = np.ascontiguousarray(supervoxels)
+    cdef const uint32_t[::1] numbers = np.ascontiguousarray(counts)
+    cdef size_t n = keys.shape[0]
     cdef char* out
-    if n == 0 or counts.shape[0] != supervoxels.shape[0]:
-        raise ValueError(f"an index row of {n} supervoxels and {counts.shape[0]} counts")
+    if n == 0 or numbers.shape[0] != keys.shape[0]:
+        raise ValueError(f"an index row of {n} supervoxels and {numbers.shape[0]} counts")
     row = PyBytes_FromStringAndSize(NULL, 12 * n)
     out = PyBytes_AS_STRING(row)
-    memcpy(out, &supervoxels[0], 8 * n)
-    memcpy(out + 8 * n, &counts[0], 4 * n)
+    memcpy(out, &keys[0], 8 * n)
+    memcpy(out + 8 * n, &numbers[0], 4 * n)
     return row
 
 
@@ -102,22 +104,25 @@ cdef uint64_t _uint64(object value, str name) except? 0:
     return value
 
 
-def encode_index(label, const int32_t[:, ::1] coords, const uint64_t[::1] supervoxels, const uint32_t[::1] counts,
-                 last_mutid=0, str last_mod_time="", str last_mod_user="", str last_mod_app=""):
-    cdef size_t n = supervoxels.shape[0]
+def encode_index(label, coords, supervoxels, counts, last_mutid=0, str last_mod_time="", str last_mod_user="",
+                 str last_mod_app=""):
+    cdef const int32_t[:, ::1] at = np.ascontiguousarray(coords)
+    cdef const uint64_t[::1] keys = np.ascontiguousarray(supervoxels)
+    cdef const uint32_t[::1] numbers = np.ascontiguousarray(counts)
+    cdef size_t n = keys.shape[0]
     cdef LabelIndex header
     cdef string out
-    if coords.shape[1] != 3 or coords.shape[0] != supervoxels.shape[0] or counts.shape[0] != supervoxels.shape[0]:
-        raise ValueError(f"index columns of {coords.shape[0]} x {coords.shape[1]} coordinates, {n} supervoxels "
-                         f"and {counts.shape[0]} counts")
+    if at.shape[1] != 3 or at.shape[0] != keys.shape[0] or numbers.shape[0] != keys.shape[0]:
+        raise ValueError(f"index columns of {at.shape[0]} x {at.shape[1]} coordinates, {n} supervoxels "
+                         f"and {numbers.shape[0]} counts")
     header.label = _uint64(label, "label")
     header.last_mutid = _uint64(last_mutid, "last_mutid")
     header.last_mod_time = last_mod_time.encode()
     header.last_mod_user = last_mod_user.encode()
     header.last_mod_app = last_mod_app.encode()
     with nogil:
-        encode_label_index(header, &coords[0, 0] if n else NULL, &supervoxels[0] if n else NULL,
-                           &counts[0] if n else NULL, n, out)
+        encode_label_index(header, &at[0, 0] if n else NULL, &keys[0] if n else NULL,
+                           &numbers[0] if n else NULL, n, out)
     return <bytes> out
 
 

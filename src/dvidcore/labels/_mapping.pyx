@@ -47,17 +47,18 @@ cdef class Mapping:
             n = self.table.bytes()
         return n
 
-    def update(self, version, const uint64_t[::1] supervoxels, const uint64_t[::1] bodies):
-        cdef size_t n = supervoxels.shape[0]
+    def update(self, version, supervoxels, bodies):
+        cdef const uint64_t[::1] keys = np.ascontiguousarray(supervoxels), values = np.ascontiguousarray(bodies)
+        cdef size_t n = keys.shape[0]
         cdef uint32_t v
         if not 0 <= version <= MAX_VERSION:
             raise ValueError(f"version {version} is not within 0 to {MAX_VERSION}")
-        if bodies.shape[0] != supervoxels.shape[0]:
-            raise ValueError(f"{n} supervoxels and {bodies.shape[0]} bodies")
+        if values.shape[0] != keys.shape[0]:
+            raise ValueError(f"{n} supervoxels and {values.shape[0]} bodies")
         v = version
         if n:
             with nogil:
-                self.table.update(v, &supervoxels[0], &bodies[0], n)
+                self.table.update(v, &keys[0], &values[0], n)
 
     def lookup(self, labels, const uint32_t[::1] rank, out=None):
         cdef const uint64_t[::1] given

@@ -24,16 +24,18 @@ cdef extern from "_rle.h" namespace "dvidcore" nogil:
     void mask_runs(const uint8_t*, const int64_t*, const int64_t*, const int64_t*, vector[Run]&) except +
 
 
-def join(const int32_t[:, ::1] runs):
-    cdef RunSpan given = run_span(runs), joined
+def join(runs):
+    cdef const int32_t[:, ::1] rows = np.ascontiguousarray(runs)
+    cdef RunSpan given = run_span(rows), joined
     cdef vector[Run] own
     with nogil:
         joined = canonical_runs(given.data, given.size, own)
     return run_array(joined.data, joined.size)
 
 
-def intersect(const int32_t[:, ::1] a, const int32_t[:, ::1] b):
-    cdef RunSpan p = run_span(a), q = run_span(b)
+def intersect(a, b):
+    cdef const int32_t[:, ::1] a_rows = np.ascontiguousarray(a), b_rows = np.ascontiguousarray(b)
+    cdef RunSpan p = run_span(a_rows), q = run_span(b_rows)
     cdef vector[Run] own_p, own_q, out
     with nogil:
         p = canonical_runs(p.data, p.size, own_p)
@@ -42,8 +44,9 @@ def intersect(const int32_t[:, ::1] a, const int32_t[:, ::1] b):
     return run_array(out.data(), out.size())
 
 
-def subtract(const int32_t[:, ::1] a, const int32_t[:, ::1] b):
-    cdef RunSpan p = run_span(a), q = run_span(b)
+def subtract(a, b):
+    cdef const int32_t[:, ::1] a_rows = np.ascontiguousarray(a), b_rows = np.ascontiguousarray(b)
+    cdef RunSpan p = run_span(a_rows), q = run_span(b_rows)
     cdef vector[Run] own_p, own_q, out
     with nogil:
         p = canonical_runs(p.data, p.size, own_p)
@@ -62,8 +65,9 @@ cdef int _read_bounds(object bounds, int64_t unbounded, int64_t* out) except -1:
     return 0
 
 
-def clip(const int32_t[:, ::1] runs, minimum=None, maximum=None):
-    cdef RunSpan given = run_span(runs)
+def clip(runs, minimum=None, maximum=None):
+    cdef const int32_t[:, ::1] rows = np.ascontiguousarray(runs)
+    cdef RunSpan given = run_span(rows)
     cdef int64_t[3] low, high
     cdef vector[Run] out
     _read_bounds(minimum, INT32_LOWEST, low)
@@ -73,8 +77,9 @@ def clip(const int32_t[:, ::1] runs, minimum=None, maximum=None):
     return run_array(out.data(), out.size())
 
 
-def voxels(const int32_t[:, ::1] runs):
-    cdef RunSpan given = run_span(runs)
+def voxels(runs):
+    cdef const int32_t[:, ::1] rows = np.ascontiguousarray(runs)
+    cdef RunSpan given = run_span(rows)
     cdef uint64_t total
     with nogil:
         total = count_voxels(given.data, given.size)
@@ -90,8 +95,9 @@ cdef int _read_start(object start, int64_t* out) except -1:
     return 0
 
 
-def to_mask(const int32_t[:, ::1] runs, start, shape):
-    cdef RunSpan given = run_span(runs)
+def to_mask(runs, start, shape):
+    cdef const int32_t[:, ::1] rows = np.ascontiguousarray(runs)
+    cdef RunSpan given = run_span(rows)
     cdef int64_t[3] first, sides
     cdef uint8_t* data
     _read_start(start, first)
@@ -126,18 +132,19 @@ def from_mask(mask, start=(0, 0, 0)):
     return run_array(out.data(), out.size())
 
 
-def coarse(const int32_t[:, ::1] coords):
-    cdef size_t n = coords.shape[0], i
+def coarse(coords):
+    cdef const int32_t[:, :] at = coords
+    cdef size_t n = at.shape[0], i
     cdef vector[Run] blocks, own
     cdef RunSpan joined
-    if coords.shape[1] != 3:
-        raise ValueError(f"block coordinates have 3 columns (z, y, x), these have {coords.shape[1]}")
+    if at.shape[1] != 3:
+        raise ValueError(f"block coordinates have 3 columns (z, y, x), these have {at.shape[1]}")
     with nogil:
         blocks.resize(n)
         for i in range(n):
-            blocks[i].x = coords[i, 2]
-            blocks[i].y = coords[i, 1]
-            blocks[i].z = coords[i, 0]
+            blocks[i].x = at[i, 2]
+            blocks[i].y = at[i, 1]
+            blocks[i].z = at[i, 0]
             blocks[i].length = 1
         joined = canonical_runs(blocks.data(), n, own)
     return run_array(joined.data, joined.size)

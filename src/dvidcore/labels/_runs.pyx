@@ -6,6 +6,8 @@ from libcpp.vector cimport vector
 from cpython.bytes cimport PyBytes_FromStringAndSize
 cimport numpy as cnp
 
+import numpy as np
+
 from ..blocks._buffer cimport Buffer
 from ._run cimport Run, run_array
 
@@ -28,7 +30,8 @@ cdef extern from "_runs.h" namespace "dvidcore" nogil:
         const uint8_t*, size_t, const LabelSet&, vector[uint8_t]&) except +
 
 
-def runs(block, const uint64_t[::1] labels, origin=(0, 0, 0)):
+def runs(block, labels, origin=(0, 0, 0)):
+    cdef const uint64_t[::1] asked = np.ascontiguousarray(labels)
     cdef Buffer held
     cdef vector[CodedBlock] blocks
     cdef vector[Run] out
@@ -45,7 +48,7 @@ def runs(block, const uint64_t[::1] labels, origin=(0, 0, 0)):
     blocks.push_back(one)
     with nogil:
         block_shape(one.data, one.size, shape)
-        wanted = new LabelSet(&labels[0], labels.shape[0])
+        wanted = new LabelSet(&asked[0], asked.shape[0])
         try:
             runs_of_blocks_(blocks, shape, wanted[0], out)
         finally:
@@ -53,7 +56,9 @@ def runs(block, const uint64_t[::1] labels, origin=(0, 0, 0)):
     return run_array(out.data(), out.size())
 
 
-def runs_of_blocks(blocks, const int32_t[:, ::1] coords, block_shape, const uint64_t[::1] labels):
+def runs_of_blocks(blocks, coords, block_shape, labels):
+    cdef const int32_t[:, :] at = coords
+    cdef const uint64_t[::1] asked = np.ascontiguousarray(labels)
     cdef tuple sources = tuple(blocks)  # another thread may change the sequence meanwhile
     cdef size_t n = len(sources), i
     cdef vector[Buffer] held
@@ -61,8 +66,8 @@ def runs_of_blocks(blocks, const int32_t[:, ::1] coords, block_shape, const uint
     cdef vector[Run] out
     cdef int64_t[3] shape
     cdef LabelSet* wanted
-    if coords.shape[1] != 3 or <size_t> coords.shape[0] != n:
-        raise ValueError(f"{n} blocks and coordinates of {coords.shape[0]} x {coords.shape[1]}, not {n} x 3")
+    if at.shape[1] != 3 or <size_t> at.shape[0] != n:
+        raise ValueError(f"{n} blocks and coordinates of {at.shape[0]} x {at.shape[1]}, not {n} x 3")
     z, y, x = block_shape
     for side in (z, y, x):
         if not (16 <= side <= 1024 and side % 8 == 0):
@@ -73,13 +78,13 @@ def runs_of_blocks(blocks, const int32_t[:, ::1] coords, block_shape, const uint
     for i in range(n):
         held[i].bytes(sources[i])
         coded[i].data, coded[i].size = held[i].data(), held[i].size()
-        coded[i].z = coords[i, 0] * shape[0]
-        coded[i].y = coords[i, 1] * shape[1]
-        coded[i].x = coords[i, 2] * shape[2]
+        coded[i].z = at[i, 0] * shape[0]
+        coded[i].y = at[i, 1] * shape[1]
+        coded[i].x = at[i, 2] * shape[2]
         if i and (coded[i - 1].z, coded[i - 1].y, coded[i - 1].x) >= (coded[i].z, coded[i].y, coded[i].x):
             raise ValueError(f"block coordinates are not ascending by z, y, x at row {i}")
     with nogil:
-        wanted = new LabelSet(&labels[0], labels.shape[0])
+        wanted = new LabelSet(&asked[0], asked.shape[0])
         try:
             runs_of_blocks_(coded, shape, wanted[0], out)
         finally:
@@ -87,13 +92,14 @@ def runs_of_blocks(blocks, const int32_t[:, ::1] coords, block_shape, const uint
     return run_array(out.data(), out.size())
 
 
-def binary_block(block, const uint64_t[::1] labels):
+def binary_block(block, labels):
+    cdef const uint64_t[::1] asked = np.ascontiguousarray(labels)
     cdef Buffer held
     cdef vector[uint8_t] out
     cdef LabelSet* wanted
     held.bytes(block)
     with nogil:
-        wanted = new LabelSet(&labels[0], labels.shape[0])
+        wanted = new LabelSet(&asked[0], asked.shape[0])
         try:
             binary_block_(held.data(), held.size(), wanted[0], out)
         finally:

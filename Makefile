@@ -16,7 +16,7 @@ demo: $(VENV)/.demo
 	$(BIN)/dvidcore demo --data demo-data
 
 test: $(VENV)/.test
-	$(PYTEST) -n 2 --dist loadgroup -m "not slow"
+	$(PYTEST) -n 2
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
@@ -35,7 +35,7 @@ install: $(VENV)/.test
 
 # Replays the recorded answers of DVID where the conformance kit is beside the checkout.
 conformance: $(VENV)/.test
-	$(BIN)/python scripts/conformance.py $(SCENARIOS)
+	$(BIN)/python tests/conformance.py $(SCENARIOS)
 
 # Kernels, on generated volumes and, where present, on the real ones; and our share of a request.
 bench: $(VENV)/.test
@@ -50,8 +50,8 @@ soak: $(VENV)/.test
 	$(PYTEST) -m slow
 
 lint: $(VENV)/.test
-	$(BIN)/ruff check src tests benchmarks scripts setup.py
-	$(BIN)/ruff format --check src tests benchmarks scripts setup.py
+	$(BIN)/ruff check src tests benchmarks setup.py
+	$(BIN)/ruff format --check src tests benchmarks setup.py
 	$(BIN)/mypy
 
 docs: $(VENV)/.test

@@ -39,8 +39,6 @@ def serve(config: Config) -> None:
     for warning in config.warnings:
         log.warning("%s", warning)
     keep_memory()
-    if config.json_log is not None:
-        config.json_log.mkdir(parents=True, exist_ok=True)
     listener = listen(*config.server.address)
     with listener, opened_server(config) as server:
         with pid_file(config.server.pid_file):

@@ -14,6 +14,7 @@ from dvidcore.api.state import Server
 from dvidcore.config import Config, LoggingConfig
 from dvidcore.errors import StoreError
 from dvidcore.mutations.ids import FIRST
+from dvidcore.mutations.jsonlog import JsonLog
 from dvidcore.repos import Database, DatabaseOptions
 from dvidcore.storage import open_engine
 
@@ -41,6 +42,7 @@ def open_database(config: Config) -> Database:
             instance_id_gen=server.instance_id_gen,
             instance_id_start=server.instance_id_start,
             sync=server.sync,
+            json_log=None if config.json_log is None else JsonLog(config.json_log),
         )
         database = Database.open(stores, config.assignment, options=options)
         opened.pop_all()

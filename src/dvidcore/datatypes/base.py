@@ -335,6 +335,14 @@ class DataType:
         """``GET info``."""
         return {"Base": self.base_info(), "Extended": self.extended(view)}
 
+    # -- changes ----------------------------------------------------------------------------------------------------
+
+    def publish(self, call: Call, records: Sequence[bytes]) -> None:
+        """Hands the log records of a mutation, once it is stored, to the file log where one is configured."""
+        sink = self.database.options.json_log
+        if sink is not None:
+            sink.append(self.record.data_uuid, call.node.uuid, records)
+
     # -- endpoints of every instance -------------------------------------------------------------------------------
 
     @endpoint("GET", "info", answers=JSON)

@@ -296,6 +296,7 @@ class KeyValue(DataType):
         if call.user:
             common["User"] = call.user
         source = iter(pairs)
+        logged: list[bytes] = []
         with StagedWrite(self.engine) as write:
             while some := list(islice(source, _SOME)):
                 records: list[dict[str, Any]] = []
@@ -312,12 +313,15 @@ class KeyValue(DataType):
                         write.put(row, b"")
                     records.append({"Action": "delete", "Key": key, **common})
                 rows = Batch()
-                log.append(rows, record.id, call.node.id, mutation, records)
+                encoded = log.append(rows, record.id, call.node.id, mutation, records)
+                if self.database.options.json_log is not None:
+                    logged += encoded
                 for log_row, data in rows.operations:
                     write.put(log_row, data or b"")
             # What outgrew one batch is carried out in several: two of that kind must not mix.
             with self._staging if write.staged else nullcontext():
                 write.commit(sync=self.database.options.sync)
+        self.publish(call, logged)
 
 
 _ACCEPT_RANGES = {"Accept-Ranges": "bytes"}

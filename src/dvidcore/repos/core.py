@@ -19,6 +19,7 @@ import orjson
 
 from dvidcore.errors import BadRequest, Forbidden, GuardFailed, StoreError
 from dvidcore.mutations.ids import FIRST, MutationIds
+from dvidcore.mutations.jsonlog import JsonLog
 from dvidcore.repos import records
 from dvidcore.repos.change import Change
 from dvidcore.repos.deletion import Deleter, Deletion
@@ -68,7 +69,9 @@ class DatabaseOptions:
     instance_id_start: int = 1
     """The least id of an instance that is chosen sequentially."""
     sync: bool = True
-    """Whether a change of metadata is on the disk when it returns; without, the death of the machine may undo it."""
+    """Whether a change is on the disk when it returns; without, the death of the machine may undo it."""
+    json_log: JsonLog | None = None
+    """Where the mutation log goes as files too; the database closes it."""
 
 
 class _Lookup:
@@ -140,6 +143,8 @@ class Core:
     def close(self) -> None:
         """Stops the background work, which the next start goes on with, and closes the stores."""
         self._deleter.close()
+        if self.options.json_log is not None:
+            self.options.json_log.close()
         for engine in self.stores.values():
             engine.close()
 

@@ -272,7 +272,7 @@ class _Write:
         for key, value in guard.items():
             final.put(key, pack_u64(unpack_u64(value) + 1))
         try:
-            write.commit(final, guard=guard)
+            write.commit(final, sync=self.label.database.options.sync, guard=guard)
         except GuardFailed:
             return False
         return True

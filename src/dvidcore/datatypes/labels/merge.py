@@ -48,13 +48,14 @@ def merge(label: LabelEngine, call: Call) -> dict[str, int]:
                 "Timestamp": log.timestamp(),
                 **{key: who for key, who in (("User", call.user), ("App", call.app)) if who},
             }
-            log.append(batch, label.record.id, call.version, mutation, [record])
+            records = log.append(batch, label.record.id, call.version, mutation, [record])
             try:
-                label.engine.write(batch, guard=guard)
+                label.engine.write(batch, sync=label.database.options.sync, guard=guard)
             except GuardFailed:
                 continue  # another process changed the index or the mapping
             bodies = np.full(len(moved), target, np.uint64)
             label.mapping.wrote(call.version, moved, bodies, unpack_u64(guard[label.rows.mapped]) + 1)
+            label.publish(call, records)
             return {"MutationID": mutation}
 
 

@@ -54,6 +54,10 @@ inline void histogram(const SubBlock &sub, uint32_t *out) {
     } else if (sub.bits == 2) {
         detail::histogram_2(sub.values, out);
         if (sub.labels == 3 && out[3] != 0) corrupt("a voxel value of 3 in a sub-block of 3 labels");
+    } else if (sub.bits <= 4) {
+        uint8_t value[VOXELS];
+        unpack(sub, value);
+        for (uint32_t i = 0; i < sub.labels; ++i) out[i] = detail::count_byte(value, static_cast<uint8_t>(i));
     } else {
         uint16_t value[VOXELS];
         unpack(sub, value);

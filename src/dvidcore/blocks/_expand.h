@@ -103,11 +103,15 @@ inline void expand(const Block &block, const SubBlock &sub, uint8_t *out, int64_
 
 // Writes a byte for each voxel of a sub-block: flag[voxel value], or flag[0] where it has one label or none.
 inline void expand_flags(const SubBlock &sub, const uint8_t *flag, uint8_t *out, int64_t sy, int64_t sz) {
-    uint16_t value[VOXELS];
     uint8_t flags[VOXELS];
     if (sub.bits == 0) {
         std::memset(flags, flag[0], VOXELS);
+    } else if (sub.bits <= 8) {
+        uint8_t value[VOXELS];
+        unpack(sub, value);
+        detail::map_bytes(value, VOXELS, flag, sub.labels, flags);
     } else {
+        uint16_t value[VOXELS];
         unpack(sub, value);
         for (int i = 0; i < VOXELS; ++i) flags[i] = flag[value[i]];
     }

@@ -18,6 +18,8 @@
 #include <stdexcept>
 #include <vector>
 
+#include "_bytes.h"
+
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "the block kernels read little-endian integers in place"
 #endif
@@ -187,6 +189,25 @@ template <int B> inline void unpack_bytes(const uint8_t *values, uint8_t *out) {
         store64(out + 8 * g, spread<B>(tail << (64 - 8 * B * (64 - g))));
 }
 
+// One, two or four bits: each step splits every number in two, the high half first, and keeps them side by side.
+template <int B> inline void unpack_halves(const uint8_t *values, uint8_t *out) {
+    constexpr int each = 8 / B;
+    for (int i = 0; i < 4 * B; ++i, values += 16, out += 16 * each) {
+        Bytes part[each];
+        std::memcpy(part, values, sizeof part[0]);
+        for (int parts = 1, bits = 4; parts < each; parts *= 2, bits /= 2) {
+            for (int k = parts - 1; k >= 0; --k) {
+                const Bytes high = part[k] >> bits, low = part[k] & all(static_cast<uint8_t>((1 << bits) - 1));
+                part[2 * k] = __builtin_shufflevector(
+                    high, low, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+                part[2 * k + 1] = __builtin_shufflevector(
+                    high, low, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+            }
+        }
+        std::memcpy(out, part, sizeof part);
+    }
+}
+
 inline void unpack_nine(const uint8_t *values, uint16_t *out) {
     for (int g = 0; g < 64; ++g, values += 9, out += 8) {
         const uint64_t word = __builtin_bswap64(load64(values));
@@ -208,10 +229,10 @@ template <typename T> inline void check_values(const SubBlock &sub, const T *val
 inline void unpack(const SubBlock &sub, uint8_t *out) {
     switch (sub.bits) {
         case 0: std::memset(out, 0, VOXELS); return;
-        case 1: detail::unpack_bytes<1>(sub.values, out); return;   // both values are valid
-        case 2: detail::unpack_bytes<2>(sub.values, out); break;
+        case 1: detail::unpack_halves<1>(sub.values, out); return;   // both values are valid
+        case 2: detail::unpack_halves<2>(sub.values, out); break;
         case 3: detail::unpack_bytes<3>(sub.values, out); break;
-        case 4: detail::unpack_bytes<4>(sub.values, out); break;
+        case 4: detail::unpack_halves<4>(sub.values, out); break;
         case 5: detail::unpack_bytes<5>(sub.values, out); break;
         case 6: detail::unpack_bytes<6>(sub.values, out); break;
         case 7: detail::unpack_bytes<7>(sub.values, out); break;

@@ -55,8 +55,6 @@ inline void vote_bits(const uint8_t *values, const uint64_t *local, uint64_t *wi
     }
 }
 
-typedef uint8_t Bytes __attribute__((vector_size(16)));
-
 inline Bytes even_bytes(Bytes a, Bytes b) {
     return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
 }
@@ -79,8 +77,7 @@ inline void vote_ranks(const uint8_t *rank, uint8_t *winner) {
     for (int z = 0; z < 4; ++z, winner += 16) {
         Bytes candidate[8], votes[8];
         for (int slice = 0; slice < 2; ++slice, rank += 64) {
-            Bytes row[4];
-            std::memcpy(row, rank, sizeof row);
+            const Bytes row[4] = {load_bytes(rank), load_bytes(rank + 16), load_bytes(rank + 32), load_bytes(rank + 48)};
             for (int x = 0; x < 2; ++x) {
                 const Bytes low = x ? odd_bytes(row[0], row[1]) : even_bytes(row[0], row[1]);
                 const Bytes high = x ? odd_bytes(row[2], row[3]) : even_bytes(row[2], row[3]);
@@ -88,22 +85,26 @@ inline void vote_ranks(const uint8_t *rank, uint8_t *winner) {
                 candidate[4 * slice + 2 + x] = odd_rows(low, high);
             }
         }
-        for (int k = 0; k < 8; ++k) votes[k] = Bytes{} + 1;
+#pragma GCC unroll 8
+        for (int k = 0; k < 8; ++k) votes[k] = all(1);
+#pragma GCC unroll 8
         for (int k = 0; k < 8; ++k) {
+#pragma GCC unroll 8
             for (int j = 0; j < k; ++j) {
-                const Bytes same = reinterpret_cast<Bytes>(candidate[k] == candidate[j]);   // 255 where they are
+                const Bytes same = bytes_of(candidate[k] == candidate[j]);   // 255 where they are
                 votes[k] -= same;
                 votes[j] -= same;
             }
         }
         Bytes best{};
+#pragma GCC unroll 8
         for (int k = 0; k < 8; ++k) {
-            const Bytes score = (votes[k] << 4) + (15 - candidate[k]);
-            const Bytes counted = score & reinterpret_cast<Bytes>(candidate[k] != 0);
+            const Bytes score = (votes[k] << 4) + (all(15) - candidate[k]);
+            const Bytes counted = score & bytes_of(candidate[k] != Bytes{});
             best = counted > best ? counted : best;
         }
-        const Bytes won = (15 - (best & 15)) & reinterpret_cast<Bytes>(best != 0);
-        std::memcpy(winner, &won, sizeof won);
+        const Bytes won = (all(15) - (best & all(15))) & bytes_of(best != Bytes{});
+        store_bytes(winner, won);
     }
 }
 
@@ -119,21 +120,6 @@ inline void vote_any(const uint16_t *rank, uint16_t *winner) {
             best = std::max(best, mine == 0 ? 0 : votes * 1024 + 1023 - mine);
         }
         winner[i] = static_cast<uint16_t>(best == 0 ? 0 : 1023 - best % 1024);
-    }
-}
-
-// Ranks from values; the few labels of most sub-blocks are compared with, rather than looked up.
-inline void ranks_of_values(const uint8_t *value, const uint16_t *rank, uint32_t labels, uint8_t *out) {
-    if (labels > 6) {
-        for (int i = 0; i < VOXELS; ++i) out[i] = static_cast<uint8_t>(rank[value[i]]);
-        return;
-    }
-    for (int i = 0; i < VOXELS; i += 16) {
-        Bytes in, ranks{};
-        std::memcpy(&in, value + i, sizeof in);
-        for (uint32_t k = 0; k < labels; ++k)
-            ranks |= reinterpret_cast<Bytes>(in == Bytes{} + static_cast<uint8_t>(k)) & static_cast<uint8_t>(rank[k]);
-        std::memcpy(out + i, &ranks, sizeof ranks);
     }
 }
 
@@ -154,9 +140,10 @@ inline void halve(const Block &block, const SubBlock &sub, uint64_t *out, int sy
             uint16_t rank[VOXELS];
             const uint32_t last = detail::rank_labels(local, sub.labels, rank, label);
             if (sub.bits <= 8 && last <= 15) {
-                uint8_t value[VOXELS], ranks[VOXELS], best[64];
+                uint8_t value[VOXELS], narrow[256], ranks[VOXELS], best[64];
                 unpack(sub, value);
-                detail::ranks_of_values(value, rank, sub.labels, ranks);
+                for (uint32_t i = 0; i < sub.labels; ++i) narrow[i] = static_cast<uint8_t>(rank[i]);
+                detail::map_bytes(value, VOXELS, narrow, sub.labels, ranks);
                 detail::vote_ranks(ranks, best);
                 for (int i = 0; i < 64; ++i) winner[i] = label[best[i]];
             } else {

@@ -1,0 +1,50 @@
+"""Image instances: memory is bounded by what is in flight, not by the size of an answer or a body."""
+
+import http.client
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from server_process import ServerProcess
+
+MB = 1 << 20
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to see peak memory")
+
+
+@pytest.fixture
+def server(tmp_path):
+    process = ServerProcess(tmp_path / "data").wait_until_up()
+    yield process
+    assert process.stop() == 0
+
+
+def peak(server):
+    """The most memory that the server has had, in bytes."""
+    for line in Path(f"/proc/{server.process.pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) << 10
+    raise AssertionError("no VmHWM")
+
+
+def test_large_answers_and_bodies(server):
+    path = server.instance("uint64blk", "numbers")
+    before = peak(server)
+    size = "512_512_192"
+    length = 512 * 512 * 192 * 8
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
+        pieces = (bytes([k % 251]) * MB for k in range(length // MB))
+        headers = {"Content-Length": str(length)}
+        connection.request("POST", f"{path}/raw/0_1_2/{size}/0_0_0", pieces, headers)
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (200, b"")
+        for read in (f"raw/0_1_2/{size}/0_0_0", "subvolblocks/512_512_192/0_0_0?compression=uncompressed"):
+            connection.request("GET", f"{path}/{read}")
+            answer = connection.getresponse()
+            assert answer.status == 200
+            got = 0
+            while data := answer.read(MB):
+                got += len(data)
+            assert got >= length
+    assert peak(server) - before < 300 * MB

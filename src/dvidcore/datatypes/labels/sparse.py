@@ -40,6 +40,7 @@ _GZIP_LEVEL = 1
 _HEADER = struct.Struct("<4B2I")
 _BINARY_HEADER = struct.Struct("<3IQ")
 _POINT = struct.Struct("<3i")
+_ALL_BACKGROUND = 0
 
 Coords = NDArray[np.int32]
 Runs = NDArray[np.int32]
@@ -154,14 +155,16 @@ class SparseVolume:
         """The blocks of ``format=blocks``, without the header of the whole."""
         bz, by, bx = self.reader.shape
 
-        def mask(coord: list[int]) -> Buffer:
+        def binary(coord: list[int]) -> Buffer:
             z, y, x = coord
             (value,) = self.reader.get([coord])
             if value is None:
                 return b""
-            return _POINT.pack(x * bx, y * by, z * bz) + labels.binary_block(stored.coded(value), self.members)
+            mask = labels.binary_block(stored.coded(value), self.members)
+            # At a coarser scale a block of the index may have lost the body's last voxel in the vote.
+            return b"" if mask[0] == _ALL_BACKGROUND else _POINT.pack(x * bx, y * by, z * bz) + mask
 
-        return ordered_map(mask, self.coords.tolist(), 4 * _WINDOW)
+        return ordered_map(binary, self.coords.tolist(), 4 * _WINDOW)
 
 
 # -- answers ---------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from dvidcore.datatypes.imageblk.elements import Element
 from dvidcore.datatypes.imageblk.extents import Extents
 from dvidcore.datatypes.imageblk.settings import SETTINGS, voxel_size
 from dvidcore.datatypes.imageblk.stored import StoredBlocks
+from dvidcore.datatypes.imageblk.turns import Turns
 from dvidcore.datatypes.voxel_settings import check_extents, check_first_extents
 from dvidcore.errors import BadRequest, GuardFailed
 from dvidcore.geometry import ZYX
@@ -41,7 +42,8 @@ class ImageProperties(DataType):
         super().__init__(database, repo, record)
         self._stored: tuple[InstanceRecord, StoredBlocks] | None = None
         self._extents_key = data_prefix(record.id, EXTENTS)
-        self._writing = threading.Lock()
+        self._turns = Turns()
+        self._growing = threading.Lock()
 
     @classmethod
     def check_settings(cls, settings: dict[str, Any]) -> None:
@@ -132,7 +134,7 @@ class ImageProperties(DataType):
         low, high = check_extents(call.body.json())
         batch = Batch()
         batch.put(self._extents_key + version_bytes(call.version), Extents.from_xyz(low, high).pack())
-        with self._writing:
+        with self._growing:
             self.engine.write(batch, sync=self.database.options.sync)
 
     @endpoint("POST", "resolution")
@@ -158,27 +160,27 @@ class ImageProperties(DataType):
     def _commit(self, call: Call, staged: StagedWrite, written: Extents | None) -> None:
         """Makes a write visible, with the extents grown by what was written.
 
-        Writers of an instance take their turn here, so that of two writes of the same blocks one is seen whole. The
-        guard says the same to other processes over the same store.
+        Of two writes of the same blocks one is seen whole: one batch is atomic, and what takes several has its turn
+        alone. Growth of the extents is guarded, and comes one after the other so that the guard rarely fails.
         """
         self.repo.next_mutation_id()
-        row = self._extents_key + version_bytes(call.version)
-        with self._writing:
-            while True:
-                final, guard = Batch(), {}
-                if written is not None:
+        sync = self.database.options.sync
+        with self._turns.alone() if staged.staged else self._turns.shared():
+            if written is None or written.union(now := self.extents(call.renew())) == now:
+                staged.commit(sync=sync)
+                return
+            row = self._extents_key + version_bytes(call.version)
+            with self._growing:
+                while True:
                     view = call.renew()
-                    now = self.extents(view)
-                    grown = written.union(now)
-                    if grown != now:
-                        own = view.snapshot.get(row)
-                        guard[row] = None if own is None else bytes(own)
-                        final.put(row, grown.pack())
-                try:
-                    staged.commit(final, sync=self.database.options.sync, guard=guard)
-                    return
-                except GuardFailed:
-                    continue
+                    own = view.snapshot.get(row)
+                    final = Batch()
+                    final.put(row, written.union(self.extents(view)).pack())
+                    try:
+                        staged.commit(final, sync=sync, guard={row: None if own is None else bytes(own)})
+                        return
+                    except GuardFailed:
+                        continue
 
 
 def _block_of(point: ZYX, block: ZYX) -> ZYX:

@@ -23,8 +23,8 @@ def runs_of_blocks(
 
     ``coords`` is int32 (n, 3): the z, y, x of each block in blocks, strictly ascending by z, y, x; ``block_shape``
     is (z, y, x) in voxels. The answer is canonical. Linear in the blocks and the answer: blocks are merged row by row
-    within a slab of equal z, and nothing is sorted. Beside the answer it needs the runs of one slab, and an eighth of
-    a bit per voxel of a row of blocks.
+    within a slab of equal z, and nothing is sorted. Beside the answer it needs the runs of one slab, and a bit per
+    voxel of 8 planes of a row of blocks.
 
     Raises ValueError for a corrupt block, a block of another size, coordinates out of order or voxels beyond int32.
     """

@@ -29,7 +29,7 @@ LABELS = np.array([1, 2, 3, 50, 51, 2**31, 2**32 + 1, 2**63, 2**64 - 1], np.uint
 def blobs(shape: ZYX, seed: int, background: float = 0.2) -> Volume:
     """Blobs of a few labels up to 2^64 - 1, with background and single voxels strewn over them."""
     rng = np.random.default_rng(seed)
-    seeds = rng.random((9, 3)) * shape
+    seeds = rng.random((len(LABELS), 3)) * shape
     at = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
     volume = LABELS[((at[..., None, :] - seeds) ** 2).sum(-1).argmin(-1)]
     speckle = rng.random(shape)
@@ -50,7 +50,12 @@ class Seg:
         self.origin: ZYX = (0, 0, 0)
         self.voxels: Volume = np.zeros((0, 0, 0), np.uint64)
         self.body_of: dict[int, int] = {}
+        self._forget()
+
+    def _forget(self) -> None:
         self._levels: list[Volume] = []
+        self._runs: dict[tuple[tuple[int, ...], int], list[list[int]]] = {}
+        self._present: list[int] | None = None
 
     @classmethod
     def create(cls, database: Database, block: ZYX = BLOCK, scales: int = 2, **config: str) -> Seg:
@@ -100,46 +105,53 @@ class Seg:
             self.origin, self.voxels = origin, np.zeros_like(volume)
         begin = [a - b for a, b in zip(origin, self.origin, strict=True)]
         self.voxels[tuple(slice(a, a + n) for a, n in zip(begin, volume.shape, strict=True))] = volume
-        self._levels = []
+        self._forget()
 
     def merge(self, target: int, *merged: int) -> None:
         self.post("merge", [target, *merged])
-        for supervoxel in np.unique(self.voxels).tolist():
+        for supervoxel in self.present():
             if self.body_of.get(supervoxel, supervoxel) in merged:
                 self.body_of[supervoxel] = target
 
     # -- the model -----------------------------------------------------------------------------------------------------
 
     def bodies(self, volume: Volume) -> Volume:
-        found, at = np.unique(volume, return_inverse=True)
-        return np.array([self.body_of.get(v, v) for v in found.tolist()], np.uint64)[at].reshape(volume.shape)
+        out = volume.copy()
+        for supervoxel, body in self.body_of.items():
+            out[volume == supervoxel] = body
+        return out
 
-    def level(self, scale: int, supervoxels: bool = False) -> tuple[Volume, ZYX]:
-        """The model's volume at a scale, and where it starts; the origin must be a multiple of 2^scale."""
+    def level(self, scale: int) -> tuple[Volume, ZYX]:
+        """The model's supervoxels at a scale, and where they start; the origin must be a multiple of 2^scale."""
         if not self._levels:
             self._levels = [self.voxels]
         while len(self._levels) <= scale:
             self._levels.append(downsample(self._levels[-1]))
         volume, (z, y, x) = self._levels[scale], self.origin
-        return volume if supervoxels else self.bodies(volume), (z >> scale, y >> scale, x >> scale)
+        return volume, (z >> scale, y >> scale, x >> scale)
 
     def cut(self, offset: ZYX, size: ZYX, scale: int = 0, supervoxels: bool = False) -> Volume:
         """What a read of a box must answer."""
         out = np.zeros(size, np.uint64)
         if scale > self.scales:
             return out
-        volume, origin = self.level(scale, supervoxels)
+        volume, origin = self.level(scale)
         to, source = [], []
         for o, n, first, m in zip(offset, size, origin, volume.shape, strict=True):
             low, high = max(o, first), min(o + n, first + m)
             to.append(slice(low - o, max(high, low) - o))
             source.append(slice(low - first, max(high, low) - first))
         out[tuple(to)] = volume[tuple(source)]
-        return out
+        return out if supervoxels else self.bodies(out)
 
     def runs(self, members: list[int], scale: int = 0) -> list[list[int]]:
         """The maximal runs x, y, z, length of some supervoxels, sorted by z, y, x."""
-        volume, (z0, y0, x0) = self.level(scale, supervoxels=True)
+        if (key := (tuple(members), scale)) not in self._runs:
+            self._runs[key] = self._runs_of(members, scale)
+        return self._runs[key]
+
+    def _runs_of(self, members: list[int], scale: int) -> list[list[int]]:
+        volume, (z0, y0, x0) = self.level(scale)
         mask = np.zeros((*volume.shape[:2], volume.shape[2] + 2), np.int8)
         mask[:, :, 1:-1] = np.isin(volume, np.array(members, np.uint64))
         step = np.diff(mask, axis=2)
@@ -149,12 +161,26 @@ class Seg:
         return found
 
     def supervoxels(self, body: int) -> list[int]:
-        return [v for v in np.unique(self.voxels).tolist() if v and self.body_of.get(v, v) == body]
+        return [v for v in self.present() if v and self.body_of.get(v, v) == body]
+
+    def present(self) -> list[int]:
+        """All labels in the voxels, ascending."""
+        if self._present is None:
+            self._present = sorted(set(self.voxels.ravel().tolist()))
+        return self._present
 
     def blocks(self, members: list[int]) -> list[ZYX]:
         """The blocks (z, y, x) of some supervoxels, sorted."""
-        at = np.argwhere(np.isin(self.voxels, np.array(members, np.uint64))) + self.origin
-        return [(z, y, x) for z, y, x in np.unique(at // self.block, axis=0).tolist()]
+        by, bx = self.block[1:]
+        found = {(z // self.block[0], y // by, k // bx) for x, y, z, n in self.runs(members) for k in (x, x + n - 1)}
+        # A run that passes through a whole block ends in none of its voxels.
+        found |= {
+            (z // self.block[0], y // by, b)
+            for x, y, z, n in self.runs(members)
+            if n > bx
+            for b in range(x // bx, (x + n) // bx)
+        }
+        return sorted(found)
 
 
 # -- decoders ----------------------------------------------------------------------------------------------------------

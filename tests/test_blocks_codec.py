@@ -1,6 +1,9 @@
 """Encoding and decoding of label blocks."""
 
+import os
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -103,6 +106,32 @@ def test_boxes_of_a_large_volume_are_coded_where_they_lie():
     assert not out.any()
 
 
+PORTABLE = """
+import sys
+import numpy as np
+from dvidcore import blocks
+volume = np.frombuffer(sys.stdin.buffer.read(), np.uint64).reshape(32, 32, 32)
+block = blocks.encode(volume)
+assert (blocks.decode(block) == volume).all()
+sys.stdout.buffer.write(block)
+"""
+
+
+def test_machines_without_vector_instructions_give_the_same_bytes():
+    rng = np.random.default_rng(2)
+    volume = rng.integers(0, 2**64, (4, 4, 4), np.uint64).repeat(8, 0).repeat(8, 1).repeat(8, 2)
+    for count, (z, y, x) in enumerate(reference.corners(volume.shape)[::3]):
+        volume[z : z + 8, y : y + 8, x : x + 8] = rng.integers(0, count + 1, (8, 8, 8), np.uint64)
+    result = subprocess.run(
+        [sys.executable, "-c", PORTABLE],
+        input=volume.tobytes(),
+        env={**os.environ, "DVIDCORE_PORTABLE": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        check=True,
+    )
+    assert result.stdout == blocks.encode(volume) == reference.encode(volume)
+
+
 def test_read_only_input_of_every_kind():
     volume = np.arange(4096, dtype=np.uint64).reshape(16, 16, 16)
     volume.flags.writeable = False
@@ -168,7 +197,7 @@ def test_outputs_that_do_not_fit():
     ],
 )
 def test_boxes_outside(start, stop):
-    with pytest.raises((ValueError, OverflowError)):
+    with pytest.raises(ValueError, match=r"."):
         blocks.decode_box(blocks.encode(np.zeros((16, 16, 16), np.uint64)), start, stop)
 
 

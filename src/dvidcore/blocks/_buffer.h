@@ -4,7 +4,6 @@
 #include <Python.h>
 
 #include <cstdint>
-#include <utility>
 
 namespace dvidcore {
 
@@ -12,9 +11,8 @@ class Buffer {
 public:
     Buffer() { view_.obj = nullptr; }
     ~Buffer() { PyBuffer_Release(&view_); }
-    Buffer(const Buffer &) = delete;
+    Buffer(const Buffer &) = delete;             // nor can it move: a view may point into itself
     Buffer &operator=(const Buffer &) = delete;
-    Buffer(Buffer &&other) noexcept : view_(other.view_) { other.view_.obj = nullptr; }
 
     // The bytes of any C-contiguous object. Like all below: 0, or -1 with a Python exception set.
     int bytes(PyObject *object) { return get(object, PyBUF_SIMPLE, "a C-contiguous bytes-like object is required"); }

@@ -12,6 +12,7 @@ from libcpp.vector cimport vector
 from dvidcore.blocks._buffer cimport Buffer
 from dvidcore.blocks._encode cimport Encoder, finish
 from dvidcore.blocks._layout cimport SIDE, Block, Cursor, SubBlock, check_packed_values, index_subblocks
+from dvidcore.blocks._points cimport triple
 
 cdef extern from "../blocks/_expand.h" namespace "dvidcore" nogil:
     void expand(const Block &block, const SubBlock &sub, uint8_t *out, int64_t sy, int64_t sz) except +
@@ -19,14 +20,6 @@ cdef extern from "../blocks/_expand.h" namespace "dvidcore" nogil:
 
 cdef tuple shape_of(const Block &block):
     return (SIDE * <int> block.gz, SIDE * <int> block.gy, SIDE * <int> block.gx)
-
-
-cdef tuple triple(object value, str name):
-    """Three integers in the order z, y, x."""
-    numbers = tuple(value)
-    if len(numbers) != 3:
-        raise ValueError(f"{name} must have 3 numbers (z, y, x), not {len(numbers)}")
-    return numbers
 
 
 def shape(object block not None):
@@ -145,11 +138,12 @@ def decode_box(object block not None, start, stop, out=None):
     cdef uint8_t *corner
     source.bytes(block)
     parsed.parse(source.data(), source.size())
-    z0, y0, x0 = triple(start, "start")
-    z1, y1, x1 = triple(stop, "stop")
-    nz, ny, nx = shape_of(parsed)
-    if not (0 <= z0 <= z1 <= nz and 0 <= y0 <= y1 <= ny and 0 <= x0 <= x1 <= nx):
-        raise ValueError(f"the box from {(z0, y0, x0)} to {(z1, y1, x1)} is not within a block of {(nz, ny, nx)} voxels")
+    first, last, whole = triple(start, "start"), triple(stop, "stop"), shape_of(parsed)
+    for axis in range(3):
+        if not 0 <= first[axis] <= last[axis] <= whole[axis]:
+            raise ValueError(f"the box from {first} to {last} (z, y, x) is not within a block of {whole} voxels")
+    z0, y0, x0 = first
+    z1, y1, x1 = last
     out = output(target, out, (z1 - z0, y1 - y0, x1 - x0))
     if z0 == z1 or y0 == y1 or x0 == x1:
         return out

@@ -8,6 +8,7 @@ from libcpp cimport bool
 from libcpp.vector cimport vector
 
 from dvidcore.blocks._buffer cimport Buffer
+from dvidcore.blocks._points cimport triple
 
 cdef extern from "../blocks/_copy.h" namespace "dvidcore" nogil:
     cdef cppclass Corner:
@@ -18,14 +19,6 @@ cdef extern from "../blocks/_copy.h" namespace "dvidcore" nogil:
     bool overlap(
         int64_t at, int64_t size, int64_t origin, int64_t bound, int64_t *start, int64_t *first, int64_t *last
     )
-
-
-cdef tuple triple(object value, str name):
-    """Three integers in the order z, y, x."""
-    numbers = tuple(int(v) for v in value)
-    if len(numbers) != 3:
-        raise ValueError(f"{name} must have 3 numbers (z, y, x), not {len(numbers)}")
-    return numbers
 
 
 cdef int64_t voxel_bytes(Buffer &array, object source, bool writable) except -1:
@@ -116,7 +109,7 @@ def gather(object out not None, object origin, object block_shape, object coords
     n = at.shape[0]
     if len(blocks) != n:
         raise ValueError(f"{len(blocks)} blocks for {n} coordinates")
-    sources.resize(n)
+    sources = vector[Buffer](n)
     data.resize(n)
     for i in range(n):
         sources[i].bytes(blocks[i])

@@ -7,6 +7,7 @@ from libcpp.vector cimport vector
 from dvidcore.blocks._buffer cimport Buffer
 from dvidcore.blocks._encode cimport Encoder, finish
 from dvidcore.blocks._layout cimport SIDE, Block, SubBlock, index_subblocks
+from dvidcore.blocks._points cimport triple
 
 cdef extern from "../blocks/_vote.h" namespace "dvidcore" nogil:
     void halve(const Block &block, const SubBlock &sub, uint64_t *out, int sy, int sz) except +
@@ -75,7 +76,7 @@ def downsample(object children not None, object parent=None, object shape=None):
     if len(items) != 8:
         raise ValueError(f"a block is made from 8 octants, not {len(items)}")
     if shape is not None:
-        nz, ny, nx = shape
+        nz, ny, nx = triple(shape, "shape")
         if nz % 16 or ny % 16 or nx % 16:
             raise ValueError(f"a block of {(nz, ny, nx)} voxels (z, y, x): each side must be a multiple of 16")
         gz, gy, gx = nz // SIDE, ny // SIDE, nx // SIDE

@@ -26,47 +26,44 @@ template <typename T> inline void look_up(const T *value, const uint64_t *label,
 
 // Voxel values of one or two bits choose their label by blending: a row's bits, in all four lanes, are shifted so that
 // a lane's own bit becomes its sign.
-DVIDCORE_AVX2 inline void blend_two(
-    const uint8_t *values, const uint64_t *label, uint8_t *out, int64_t sy, int64_t sz) {
-    const __m256i zero = _mm256_set1_epi64x(static_cast<long long>(label[0]));
-    const __m256i one = _mm256_set1_epi64x(static_cast<long long>(label[1]));
-    const __m256i first = _mm256_setr_epi64x(56, 57, 58, 59), last = _mm256_setr_epi64x(60, 61, 62, 63);
+DVIDCORE_AVX2 inline __m256d choose(__m256i bits, __m256d zero, __m256d one) {
+    return _mm256_blendv_pd(zero, one, _mm256_castsi256_pd(bits));
+}
+
+DVIDCORE_AVX2 inline __m256d everywhere(uint64_t label) {
+    return _mm256_castsi256_pd(_mm256_set1_epi64x(static_cast<long long>(label)));
+}
+
+DVIDCORE_AVX2 inline void store_half_row(uint8_t *out, __m256d labels) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i *>(out), _mm256_castpd_si256(labels));
+}
+
+DVIDCORE_AVX2 inline void blend_two(const uint8_t *values, const uint64_t *label, uint8_t *out, int64_t sy, int64_t sz) {
+    const __m256d zero = everywhere(label[0]), one = everywhere(label[1]);
+    const __m256i shift[2] = {_mm256_setr_epi64x(56, 57, 58, 59), _mm256_setr_epi64x(60, 61, 62, 63)};
     for (int z = 0; z < SIDE; ++z) {
         for (int y = 0; y < SIDE; ++y) {
             const __m256i bits = _mm256_set1_epi8(static_cast<char>(*values++));
-            uint8_t *row = out + z * sz + y * sy;
-            const auto four = [&](__m256i shift) __attribute__((target("avx2"))) {
-                return _mm256_castpd_si256(_mm256_blendv_pd(
-                    _mm256_castsi256_pd(zero), _mm256_castsi256_pd(one),
-                    _mm256_castsi256_pd(_mm256_sllv_epi64(bits, shift))));
-            };
-            _mm256_storeu_si256(reinterpret_cast<__m256i *>(row), four(first));
-            _mm256_storeu_si256(reinterpret_cast<__m256i *>(row + 32), four(last));
+            for (int half = 0; half < 2; ++half)
+                store_half_row(out + z * sz + y * sy + 32 * half,
+                               choose(_mm256_sllv_epi64(bits, shift[half]), zero, one));
         }
     }
 }
 
-DVIDCORE_AVX2 inline void blend_four(
-    const uint8_t *values, const uint64_t *label, uint8_t *out, int64_t sy, int64_t sz) {
-    __m256d choice[4];
-    for (int i = 0; i < 4; ++i)
-        choice[i] = _mm256_castsi256_pd(_mm256_set1_epi64x(static_cast<long long>(label[i])));
+DVIDCORE_AVX2 inline void blend_four(const uint8_t *values, const uint64_t *label, uint8_t *out, int64_t sy, int64_t sz) {
+    const __m256d zero = everywhere(label[0]), one = everywhere(label[1]);
+    const __m256d two = everywhere(label[2]), three = everywhere(label[3]);
     // The high bit of voxel x is bit 15 - 2x of a row's two bytes, first byte first.
-    const __m256i first = _mm256_setr_epi64x(48, 50, 52, 54), last = _mm256_setr_epi64x(56, 58, 60, 62);
-    const __m256i next = _mm256_set1_epi64x(1);
+    const __m256i shift[2] = {_mm256_setr_epi64x(48, 50, 52, 54), _mm256_setr_epi64x(56, 58, 60, 62)};
     for (int z = 0; z < SIDE; ++z) {
         for (int y = 0; y < SIDE; ++y, values += 2) {
             const __m256i bits = _mm256_set1_epi64x(values[0] << 8 | values[1]);
-            uint8_t *row = out + z * sz + y * sy;
-            const auto four = [&](__m256i shift) __attribute__((target("avx2"))) {
-                const __m256i high = _mm256_sllv_epi64(bits, shift);
-                const __m256d low = _mm256_castsi256_pd(_mm256_sllv_epi64(high, next));
-                return _mm256_castpd_si256(_mm256_blendv_pd(
-                    _mm256_blendv_pd(choice[0], choice[1], low), _mm256_blendv_pd(choice[2], choice[3], low),
-                    _mm256_castsi256_pd(high)));
-            };
-            _mm256_storeu_si256(reinterpret_cast<__m256i *>(row), four(first));
-            _mm256_storeu_si256(reinterpret_cast<__m256i *>(row + 32), four(last));
+            for (int half = 0; half < 2; ++half) {
+                const __m256i high = _mm256_sllv_epi64(bits, shift[half]), low = _mm256_slli_epi64(high, 1);
+                store_half_row(out + z * sz + y * sy + 32 * half,
+                               choose(high, choose(low, zero, one), choose(low, two, three)));
+            }
         }
     }
 }

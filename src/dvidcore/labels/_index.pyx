@@ -3,6 +3,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
+from libcpp.deque cimport deque
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -48,7 +49,7 @@ cdef tuple _columns(size_t n):
     return np.empty((n, 3), np.int32), np.empty(n, np.uint64), np.empty(n, np.uint32)
 
 
-cdef int _hold(object sources, vector[Buffer]& held, vector[Bytes]& out) except -1:
+cdef int _hold(object sources, deque[Buffer]& held, vector[Bytes]& out) except -1:
     """The bytes of all, held until `held` goes: another thread may change the sequence meanwhile."""
     cdef Bytes one
     for source in tuple(sources):
@@ -75,7 +76,7 @@ def pack_row(supervoxels, counts):
 
 
 def unpack_rows(keys, values, key_offset):
-    cdef vector[Buffer] held
+    cdef deque[Buffer] held
     cdef vector[Bytes] key_bytes, value_bytes
     cdef size_t n, offset
     cdef int32_t* coords_data
@@ -146,7 +147,7 @@ def decode_index(data):
 
 
 def encode_indices(indices):
-    cdef vector[Buffer] held
+    cdef deque[Buffer] held
     cdef vector[Bytes] messages
     cdef string out
     cdef WireWriter* writer

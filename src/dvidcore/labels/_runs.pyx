@@ -2,6 +2,7 @@
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libcpp.deque cimport deque
 from libcpp.vector cimport vector
 from cpython.bytes cimport PyBytes_FromStringAndSize
 cimport numpy as cnp
@@ -61,7 +62,7 @@ def runs_of_blocks(blocks, coords, block_shape, labels):
     cdef const uint64_t[::1] asked = np.ascontiguousarray(labels)
     cdef tuple sources = tuple(blocks)  # another thread may change the sequence meanwhile
     cdef size_t n = len(sources), i
-    cdef vector[Buffer] held
+    cdef deque[Buffer] held
     cdef vector[CodedBlock] coded
     cdef vector[Run] out
     cdef int64_t[3] shape
@@ -73,11 +74,11 @@ def runs_of_blocks(blocks, coords, block_shape, labels):
         if not (16 <= side <= 1024 and side % 8 == 0):
             raise ValueError(f"block_shape {tuple(block_shape)}: sides are multiples of 8 from 16 to 1024")
     shape[0], shape[1], shape[2] = z, y, x
-    held.resize(n)
     coded.resize(n)
     for i in range(n):
-        held[i].bytes(sources[i])
-        coded[i].data, coded[i].size = held[i].data(), held[i].size()
+        held.emplace_back()
+        held.back().bytes(sources[i])
+        coded[i].data, coded[i].size = held.back().data(), held.back().size()
         coded[i].z = at[i, 0] * shape[0]
         coded[i].y = at[i, 1] * shape[1]
         coded[i].x = at[i, 2] * shape[2]

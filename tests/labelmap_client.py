@@ -6,18 +6,19 @@ import gzip
 import io
 import json
 import struct
+from functools import cache
 from typing import Any
 
 import lz4.block
 import numpy as np
-from apiclient import Answer, Client
 from numpy.typing import NDArray
 from PIL import Image
-from reference_labels import read_segmentation
-from test_labelmap_writes import downsample
 
+from apiclient import Answer, Client
 from dvidcore import blocks
 from dvidcore.repos import Database
+from reference_labels import read_segmentation
+from test_labelmap_writes import downsample
 
 Volume = NDArray[np.uint64]
 ZYX = tuple[int, int, int]
@@ -26,15 +27,20 @@ BLOCK: ZYX = (32, 16, 48)
 LABELS = np.array([1, 2, 3, 50, 51, 2**31, 2**32 + 1, 2**63, 2**64 - 1], np.uint64)
 
 
-def blobs(shape: ZYX, seed: int, background: float = 0.2) -> Volume:
+def blobs(shape: ZYX, seed: int) -> Volume:
     """Blobs of a few labels up to 2^64 - 1, with background and single voxels strewn over them."""
+    return _blobs(shape, seed).copy()
+
+
+@cache
+def _blobs(shape: ZYX, seed: int) -> Volume:
     rng = np.random.default_rng(seed)
     seeds = rng.random((len(LABELS), 3)) * shape
     at = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
     volume = LABELS[((at[..., None, :] - seeds) ** 2).sum(-1).argmin(-1)]
     speckle = rng.random(shape)
     volume = np.where(speckle < 0.01, rng.choice(LABELS, shape), volume)
-    coarse = rng.random([-(-n // 8) for n in shape]) < background
+    coarse = rng.random([-(-n // 8) for n in shape]) < 0.2
     return np.where(coarse.repeat(8, 0).repeat(8, 1).repeat(8, 2)[tuple(map(slice, shape))], np.uint64(0), volume)
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from labelmap_client import BLOCK, LABELS, Seg, binary_blocks, blobs, rles, spans, xyz
 
 from dvidcore.datatypes.labels import sparse
 from dvidcore.repos import Database, OneStore
 from dvidcore.storage.memory import Memory
+from labelmap_client import BLOCK, LABELS, Seg, binary_blocks, blobs, rles, spans, xyz
 
 ORIGIN = (-64, -32, -96)
 MERGED = (50, 51, 2**64 - 1)
@@ -70,8 +70,14 @@ limits = st.fixed_dictionaries(
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(LABELS.tolist()), st.booleans(), st.integers(0, 2), limits, st.sampled_from(["rles", "srles", "odd"]))
-def test_runs(seg, label, supervoxels, scale, bounds, format):
+@given(
+    label=st.sampled_from(LABELS.tolist()),
+    supervoxels=st.booleans(),
+    scale=st.integers(0, 2),
+    bounds=limits,
+    format=st.sampled_from(["rles", "srles", "odd"]),
+)
+def test_runs(seg, *, label, supervoxels, scale, bounds, format):
     path = f"sparsevol/{label}?{query(format=format, supervoxels=supervoxels, scale=scale, **bounds)}"
     members = members_of(seg, label, supervoxels)
     if not any(meets(at, bounds) for at in blocks_at(seg, members, scale)):
@@ -155,9 +161,7 @@ def test_sparsevol_by_point(seg):
     for at in ((-10, 5, -20), (30, 31, 95), (-64, -32, -96), (0, 0, 0)):
         for scale in (0, 1):
             point = tuple(c >> scale for c in at)
-            (label,), (supervoxel,) = (
-                seg.cut(point, (1, 1, 1), scale, own).ravel().tolist() for own in (False, True)
-            )
+            (label,), (supervoxel,) = (seg.cut(point, (1, 1, 1), scale, own).ravel().tolist() for own in (False, True))
             path = f"sparsevol-by-point/{xyz(point)}?scale={scale}"
             if not label:
                 seg.refused(path)
@@ -223,7 +227,13 @@ def test_sparsevol_size(seg):
 
 
 def test_what_does_not_exist_is_404_with_an_empty_body(seg):
-    for path in ("sparsevol/777", "sparsevol/51", "sparsevol-coarse/777", "sparsevol-size/51", "sparsevol/777?format=blocks"):
+    for path in (
+        "sparsevol/777",
+        "sparsevol/51",
+        "sparsevol-coarse/777",
+        "sparsevol-size/51",
+        "sparsevol/777?format=blocks",
+    ):
         answer = seg.ask(path)
         assert (answer.status, answer.body) == (404, b"")
     assert seg.ask("sparsevol/777", verb="HEAD").status == 204

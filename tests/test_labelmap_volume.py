@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from labelmap_client import BLOCK, Seg, blobs, image, png_labels, volume, xyz
 
 from dvidcore.datatypes.labels import volume as volumes
 from dvidcore.datatypes.labels.slices import murmur3
 from dvidcore.repos import Database, OneStore
 from dvidcore.storage.memory import Memory
+from labelmap_client import BLOCK, Seg, blobs, image, png_labels, volume, xyz
 
 ORIGIN = (-64, -32, -96)
 COMPRESSIONS = ["", "lz4", "gzip", "google", "googlegzip"]
@@ -87,7 +87,7 @@ def test_names_of_the_volume(seg, dims):
 PLANES = {"xy": (2, 1), "0_1": (2, 1), "XY": (2, 1), "xz": (2, 0), "0_2": (2, 0), "yz": (1, 0), "1_2": (1, 0)}
 
 
-def plane(seg, dims, width, height, offset, scale=0, supervoxels=False):
+def plane(seg, dims, width, height, offset, *, scale=0, supervoxels=False):
     """The model's slice as (height, width)."""
     across, down = PLANES[dims]
     size = [1, 1, 1]
@@ -102,9 +102,9 @@ def test_slices(seg, dims, scale):
         path = f"raw/{dims}/{width}_{height}/{xyz(offset)}?scale={scale}"
         answer = seg.ask(path)
         assert answer.headers["content-type"] == "image/png"
-        np.testing.assert_array_equal(png_labels(answer.body), plane(seg, dims, width, height, offset, scale))
+        np.testing.assert_array_equal(png_labels(answer.body), plane(seg, dims, width, height, offset, scale=scale))
         got = png_labels(seg.get(path + "&supervoxels=true&compression=gzip"))
-        np.testing.assert_array_equal(got, plane(seg, dims, width, height, offset, scale, supervoxels=True))
+        np.testing.assert_array_equal(got, plane(seg, dims, width, height, offset, scale=scale, supervoxels=True))
 
 
 @pytest.mark.parametrize(

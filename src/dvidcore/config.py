@@ -52,15 +52,12 @@ class ServerConfig:
     mode: str = ""
     block_list_file: Path | None = None
     start_webhook: str = ""
-    allow_labelmap_split: bool = False
     instance_id_gen: str = "sequential"
     instance_id_start: int = 1
     min_mutation_id_start: int = 0
-    shutdown_delay: int = 5
     threads: int = 8
     backend: str = "waitress"
     max_body_size: int = 2 << 30
-    max_data_request: int = 3 << 30
     slow_request: float = 5.0
     sync: bool = True
 
@@ -255,15 +252,12 @@ def _server(section: _Section) -> ServerConfig:
         mode=section.word("rwmode", "", MODES),
         block_list_file=section.path("blockListFile"),
         start_webhook=text("startWebhook"),
-        allow_labelmap_split=section.flag("allowLabelmapSplit", False),
         instance_id_gen=section.word("instance_id_gen", default.instance_id_gen, ("sequential", "random")),
         instance_id_start=integer("instance_id_start", default.instance_id_start, least=1),
         min_mutation_id_start=integer("min_mutation_id_start", 0),
-        shutdown_delay=integer("shutdownDelay", default.shutdown_delay),
         threads=integer("threads", default.threads, least=1),
         backend=section.word("backend", default.backend, BACKENDS),
         max_body_size=integer("maxBodySize", default.max_body_size, least=1),
-        max_data_request=integer("maxDataRequest", default.max_data_request, least=1),
         slow_request=section.number("slowRequest", default.slow_request),
         sync=section.flag("sync", True),
     )
@@ -331,7 +325,10 @@ def _refuse_unsupported(sections: Mapping[str, _Section], document: Mapping[str,
     for name in ("email", "groupcache", "cache", "mutcache"):
         if document.get(name):
             warnings.append(f"[{name}] has no effect in dvidcore")
-    if sections["server"].table.get("interactiveopsbeforeblock"):
-        warnings.append("[server] interactiveOpsBeforeBlock has no effect in dvidcore, which has no background work")
+    warnings.extend(
+        f"[server] {key} has no effect in dvidcore"
+        for key in ("interactiveOpsBeforeBlock", "allowLabelmapSplit")
+        if sections["server"].table.get(key.lower())
+    )
     if any(isinstance(table, dict) and table.get("log") for table in (document.get("backend") or {}).values()):
         warnings.append("[backend.*] log has no effect in dvidcore: mutation logs are kept in the instance's store")

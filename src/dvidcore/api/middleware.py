@@ -10,6 +10,7 @@ from typing import Any
 import falcon
 
 from dvidcore.api.core import MEASURED
+from dvidcore.api.memory import LARGE
 from dvidcore.api.routing import parse_query
 from dvidcore.api.state import Server
 from dvidcore.errors import BadRequest, Unavailable
@@ -65,6 +66,8 @@ class Gate:
         bytes_in = int(length) if length and length.isdecimal() else 0
         status = resp.status_code
         self.server.load.end(req.method, status, bytes_in, bytes_out, seconds)
+        if data is None or bytes_in + bytes_out >= LARGE:
+            self.server.trimmer.used()
         if seconds > self._slow:
             slow.warning(
                 "slow request: %s %s status=%d seconds=%.3f bytes_in=%d bytes_out=%d",

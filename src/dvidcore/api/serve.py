@@ -5,7 +5,6 @@ Told to stop, a server answers 503 to new requests, gives running ones 20 second
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dvidcore.api.memory import Trimmer, keep_memory
 from dvidcore.api.start import configure_logging, opened_server
 from dvidcore.api.state import Server
 from dvidcore.config import Config, ConfigError
@@ -28,9 +28,7 @@ log = logging.getLogger("dvidcore.serve")
 
 GRACE = 20.0
 """Seconds that running requests are given when the server stops."""
-MB = 1 << 20
 _BACKLOG = 1024
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def serve(config: Config) -> None:
@@ -38,9 +36,10 @@ def serve(config: Config) -> None:
     configure_logging(config.logging)
     for warning in config.warnings:
         log.warning("%s", warning)
-    keep_memory()
+    trim = keep_memory()
     listener = listen(*config.server.address)
     with listener, opened_server(config) as server:
+        server.trimmer = Trimmer(trim)
         with pid_file(config.server.pid_file):
             call_webhook(config)
             run = _RUNNERS[config.server.backend]
@@ -60,20 +59,6 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise ConfigError(f"cannot listen at {host}:{port}: {error.strerror or error}") from None
     return listener
-
-
-def keep_memory() -> None:
-    """Has glibc keep large buffers that were freed instead of returning them to the system at once.
-
-    Fresh pages for each large buffer halve the speed of one thread and keep two from scaling. What is kept is bounded:
-    an idle server gives back all but 64 MB.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):  # not glibc
-        return
-    mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-    mallopt(_M_TRIM_THRESHOLD, 64 * MB)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dvidcore.api.blocklist import BlockList
+from dvidcore.api.memory import Trimmer
 from dvidcore.config import Config
 from dvidcore.datatypes.registry import Instances
 from dvidcore.errors import Unavailable
@@ -31,6 +32,8 @@ class Server:
         self.load = Load(config.server.threads)
         self.latencies = Latencies()
         self.block_list = BlockList(config.server.block_list_file)
+        self.trimmer = Trimmer(None)
+        """Gives memory back after large requests, where the server was started with that."""
         self.started = datetime.now(UTC)
         self.stopping = False
         """Set when the server is told to stop: new requests are refused."""

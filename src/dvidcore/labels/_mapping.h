@@ -68,9 +68,11 @@ class MappingTable {
             ReadLock lock(*this);
             for (const Shard& shard : shards_) {
                 for (const Slot& slot : shard.slots) {
-                    uint64_t body = slot.supervoxel;
-                    if (body && resolve(slot, rank, ranks, body) && body != slot.supervoxel)
-                        out.emplace_back(slot.supervoxel, body);
+                    // A copy, as no reference may be bound to a field of a packed slot.
+                    const uint64_t supervoxel = slot.supervoxel;
+                    uint64_t body = supervoxel;
+                    if (body && resolve(slot, rank, ranks, body) && body != supervoxel)
+                        out.emplace_back(supervoxel, body);
                 }
             }
         }

@@ -72,9 +72,9 @@ def binary_block(mask: NDArray[np.bool_]) -> bytes:
     return out
 
 
-def pack_row(entries: dict[int, int]) -> bytes:
+def pack_row(entries: dict[int, int], surface: int = 0) -> bytes:
     """The stored value of one (body, block)."""
-    return struct.pack(f"<{len(entries)}Q{len(entries)}I", *entries, *entries.values())
+    return struct.pack(f"<Q{len(entries)}Q{len(entries)}I", surface, *entries, *entries.values())
 
 
 def block_key(z: int, y: int, x: int) -> bytes:

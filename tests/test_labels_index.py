@@ -241,21 +241,37 @@ def test_mapping_ops_refuse_a_cut_list() -> None:
 
 @examples
 @given(
-    st.lists(st.tuples(st.tuples(*[st.integers(-(2**31), 2**31 - 1)] * 3), counts_of), max_size=6), st.integers(0, 9)
+    st.lists(st.tuples(st.tuples(*[st.integers(-(2**31), 2**31 - 1)] * 3), counts_of), max_size=6),
+    st.integers(0, 9),
+    st.integers(0, 2**64 - 1),
 )
-def test_stored_rows(rows: list[tuple[tuple[int, int, int], dict[int, int]]], offset: int) -> None:
-    values = [
-        labels.pack_row(np.array(list(counts), np.uint64), np.array(list(counts.values()), np.uint32))
-        for _, counts in rows
-    ]
-    assert values == [pack_row(counts) for _, counts in rows]
+def test_stored_rows(rows: list[tuple[tuple[int, int, int], dict[int, int]]], offset: int, surface: int) -> None:
+    flat = [(s, n) for _, counts in rows for s, n in counts.items()]
+    starts = np.cumsum([0] + [len(counts) for _, counts in rows[:-1]], dtype=np.int64)[: len(rows)]
+    supervoxels = np.array([s for s, _ in flat], np.uint64)
+    values = labels.pack_rows(supervoxels, np.array([n for _, n in flat], np.uint32), starts, surface)
+    assert values == [pack_row(counts, surface) for _, counts in rows]
+    assert [labels.row_voxels(value) for value in values] == [sum(counts.values()) for _, counts in rows]
     keys = [b"k" * offset + block_key(*at) + b"version" for at, _ in rows]
-    coords, supervoxels, counts = labels.unpack_rows(keys, values, offset)
-    assert coords.shape == (len(supervoxels), 3)
-    assert [coords.dtype, supervoxels.dtype, counts.dtype] == [np.int32, np.uint64, np.uint32]
-    expected = [(*at, s, n) for at, entries in rows for s, n in entries.items()]
-    got = zip(coords.tolist(), supervoxels.tolist(), counts.tolist(), strict=True)
-    assert [(*at, s, n) for at, s, n in got] == expected
+    columns = labels.unpack_rows(keys, values, offset)
+    assert [column.dtype for column in columns] == [np.int32, np.uint64, np.uint32, np.uint64]
+    assert columns[0].shape == (len(flat), 3)
+    expected = [(*at, s, n, surface) for at, entries in rows for s, n in entries.items()]
+    got = zip(*(column.tolist() for column in columns), strict=True)
+    assert [(*at, s, n, stamp) for at, s, n, stamp in got] == expected
+
+
+@examples
+@given(counts_of, counts_of, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
+def test_joined_rows(first: dict[int, int], second: dict[int, int], one: int, other: int) -> None:
+    first, second = ({s: n % 2**31 for s, n in row.items()} for row in (first, second))
+    joined = {s: first.get(s, 0) + second.get(s, 0) for s in sorted(first | second)}
+    row = labels.join_rows(pack_row(dict(sorted(first.items())), one), pack_row(dict(sorted(second.items())), other))
+    assert row == pack_row(joined, max(one, other))
+
+
+def test_a_row_that_is_not_there_has_no_voxels() -> None:
+    assert labels.row_voxels(b"") == 0
 
 
 def test_keys_ascend_as_blocks_do() -> None:
@@ -271,24 +287,28 @@ def test_malformed_rows() -> None:
     one, key = pack_row({1: 2}), block_key(0, 0, 0)
     for keys, values, offset, message in (
         ([key], [b""], 0, "0 bytes"),
-        ([key], [one[:-1]], 0, "11 bytes"),
-        ([key], [one], 1, "too short"),
-        ([key], [one], 2**31 - 1, "too short"),
-        ([key[:-1]], [one], 0, "too short"),
-        ([b""], [one], 0, "too short"),
-        ([key], [one, one], 0, "1 keys and 2 values"),
+        ([key], [one[:8]], 0, "8 bytes"),
+        ([key], [one[:-1]], 0, "19 bytes"),
+        ([key], [one], 1, "12 bytes"),
+        ([key], [one], 2**31 - 1, "12 bytes"),
+        ([key], [one], 2**63 - 1, "12 bytes"),
+        ([key[:-1]], [one], 0, "11 bytes"),
+        ([b""], [one], 0, "0 bytes"),
+        ([key], [one, one], 0, "1 keys, but 2 values"),
         ([key], [one], -1, "key_offset"),
-        ([key], [one], 2**40, "key_offset"),
     ):
         with pytest.raises(ValueError, match=message):
             labels.unpack_rows(keys, values, offset)
-    none = np.empty(0, np.uint64)
-    with pytest.raises(ValueError, match="0 supervoxels"):
-        labels.pack_row(none, none.astype(np.uint32))
-    with pytest.raises(ValueError, match="1 supervoxels and 0 counts"):
-        labels.pack_row(np.ones(1, np.uint64), none.astype(np.uint32))
+    ones, counts, start = np.ones(2, np.uint64), np.ones(2, np.uint32), np.zeros(1, np.int64)
+    with pytest.raises(ValueError, match="2 supervoxels, but 1 counts"):
+        labels.pack_rows(ones, counts[:1], start)
+    for starts in ([], [1], [0, 0], [0, 2], [0, 5], [0, -1]):
+        with pytest.raises(ValueError, match="group"):
+            labels.pack_rows(ones, counts, np.array(starts, np.int64))
     with pytest.raises(ValueError):
-        labels.pack_row(np.ones(1, np.uint64), np.ones(1, np.uint64))  # type: ignore[arg-type]
+        labels.pack_rows(ones, ones, start)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="more voxels"):
+        labels.join_rows(pack_row({1: 2**32 - 1}), pack_row({1: 1}))
 
 
 def test_many_threads_decode_one_index() -> None:

@@ -59,6 +59,7 @@ def _stored_rows(data: bytes) -> object:
     cut = min(len(data), 24)
     for offset in (0, 5, 12):
         labels.unpack_rows([_exactly(data[:cut])] * 3, [_exactly(data[cut:])] * 3, offset)
+        labels.join_rows(_exactly(data[cut:]), _exactly(data[cut:]))
     return None
 
 
@@ -83,7 +84,8 @@ def _mapping(data: bytes) -> object:
 
 def _row(n: int) -> bytes:
     key = RNG.bytes(24)
-    return key + labels.pack_row(RNG.integers(0, 99, n, np.uint64), RNG.integers(0, 99, n, np.uint32))
+    supervoxels, counts = RNG.integers(0, 99, n, np.uint64), RNG.integers(0, 99, n, np.uint32)
+    return key + labels.pack_rows(supervoxels, counts, np.zeros(1, np.int64))[0]
 
 
 def _an_index(n: int) -> bytes:

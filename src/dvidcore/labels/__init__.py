@@ -11,12 +11,11 @@ from dvidcore.labels._index import (
     decode_mapping_ops,
     encode_index,
     encode_indices,
-    pack_row,
-    unpack_rows,
 )
 from dvidcore.labels._mapping import Mapping
 from dvidcore.labels._rle import clip, coarse, from_mask, intersect, join, subtract, to_mask, voxels
 from dvidcore.labels._runs import binary_block, runs, runs_of_blocks
+from dvidcore.labels._stored_rows import join_rows, pack_rows, row_voxels, unpack_rows
 
 __all__ = [
     "Mapping",
@@ -31,7 +30,9 @@ __all__ = [
     "from_mask",
     "intersect",
     "join",
-    "pack_row",
+    "join_rows",
+    "pack_rows",
+    "row_voxels",
     "runs",
     "runs_of_blocks",
     "subtract",

@@ -19,8 +19,6 @@
 namespace dvidcore {
 
 constexpr int32_t MAX_BLOCK_COORD = (1 << 20) - 1;
-constexpr size_t ROW_KEY = 12;    // z, y, x: big-endian uint32 with the sign bit flipped
-constexpr size_t ROW_ENTRY = 12;  // uint64 supervoxel, uint32 count
 
 struct IndexRow {
     int32_t z, y, x;
@@ -38,42 +36,6 @@ struct Bytes {
     const uint8_t* data;
     size_t size;
 };
-
-// ---- stored rows ---------------------------------------------------------------------------------------------------
-
-inline int32_t ordered_int32(const uint8_t* p) {
-    return int32_t((uint32_t(p[0]) << 24 | uint32_t(p[1]) << 16 | uint32_t(p[2]) << 8 | p[3]) ^ 0x80000000u);
-}
-
-inline size_t row_entries(size_t size) {
-    if (size == 0 || size % ROW_ENTRY)
-        throw std::invalid_argument("an index row of " + std::to_string(size) + " bytes: not a number of entries");
-    return size / ROW_ENTRY;
-}
-
-inline size_t count_row_entries(const std::vector<Bytes>& values) {
-    size_t total = 0;
-    for (const Bytes& value : values) total += row_entries(value.size);
-    return total;
-}
-
-// Fills columns of count_row_entries(values) rows.
-inline void read_rows(const std::vector<Bytes>& keys, const std::vector<Bytes>& values, size_t key_offset,
-                      int32_t* coords, uint64_t* supervoxels, uint32_t* counts) {
-    for (size_t row = 0; row < keys.size(); ++row) {
-        const Bytes key = keys[row], value = values[row];
-        if (key.size < ROW_KEY || key.size - ROW_KEY < key_offset)
-            throw std::invalid_argument("an index key of " + std::to_string(key.size) + " bytes is too short");
-        const uint8_t* at = key.data + key_offset;
-        const int32_t z = ordered_int32(at), y = ordered_int32(at + 4), x = ordered_int32(at + 8);
-        const size_t n = row_entries(value.size);
-        for (size_t i = 0; i < n; ++i, coords += 3) coords[0] = z, coords[1] = y, coords[2] = x;
-        std::memcpy(supervoxels, value.data, 8 * n);
-        std::memcpy(counts, value.data + 8 * n, 4 * n);
-        supervoxels += n;
-        counts += n;
-    }
-}
 
 // ---- LabelIndex ----------------------------------------------------------------------------------------------------
 

@@ -6,21 +6,6 @@ from typing_extensions import Buffer
 
 Columns = tuple[NDArray[np.int32], NDArray[np.uint64], NDArray[np.uint32]]
 
-def pack_row(supervoxels: NDArray[np.uint64], counts: NDArray[np.uint32]) -> bytes:
-    """The stored value of one (body, block): n supervoxels (uint64) and then their n voxel counts (uint32), n >= 1.
-
-    Little-endian, 12 bytes an entry. Raises ValueError for no entries or unequal lengths.
-    """
-
-def unpack_rows(keys: Sequence[Buffer], values: Sequence[Buffer], key_offset: int) -> Columns:
-    """Stored rows as columns: coords int32 (n, 3) z, y, x in blocks, supervoxels uint64 (n,), counts uint32 (n,).
-
-    A key holds its block at ``key_offset``: z, y, x, each a big-endian uint32 with the sign bit flipped. Rows stay in
-    the order of ``keys``, so an ordered scan gives columns ascending by z, y, x, supervoxel. O(bytes).
-
-    Raises ValueError for a key that is too short, a value that is no number of entries, unequal lengths.
-    """
-
 def encode_index(
     label: int,
     coords: NDArray[np.int32],

@@ -1,4 +1,4 @@
-"""Label indices: stored rows, and the protobuf messages in which indices and mappings cross the wire."""
+"""Label indices: the protobuf messages in which indices and mappings cross the wire."""
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
@@ -33,8 +33,6 @@ cdef extern from "_index.h" namespace "dvidcore" nogil:
         uint64_t mutid
         uint64_t mapped
         vector[uint64_t] original
-    size_t count_row_entries(const vector[Bytes]&) except +
-    void read_rows(const vector[Bytes]&, const vector[Bytes]&, size_t, int32_t*, uint64_t*, uint32_t*) except +
     void encode_label_index(const LabelIndex&, const int32_t*, const uint64_t*, const uint32_t*, size_t, string&) except +
     void decode_label_index(const uint8_t*, size_t, LabelIndex&) except +
     void split_columns(const LabelIndex&, int32_t*, uint64_t*, uint32_t*)
@@ -59,44 +57,6 @@ cdef int _hold(object sources, deque[Buffer]& held, vector[Bytes]& out) except -
         one.size = held.back().size()
         out.push_back(one)
     return 0
-
-
-def pack_row(supervoxels, counts):
-    cdef const uint64_t[::1] keys = np.ascontiguousarray(supervoxels)
-    cdef const uint32_t[::1] numbers = np.ascontiguousarray(counts)
-    cdef size_t n = keys.shape[0]
-    cdef char* out
-    if n == 0 or numbers.shape[0] != keys.shape[0]:
-        raise ValueError(f"an index row of {n} supervoxels and {numbers.shape[0]} counts")
-    row = PyBytes_FromStringAndSize(NULL, 12 * n)
-    out = PyBytes_AS_STRING(row)
-    memcpy(out, &keys[0], 8 * n)
-    memcpy(out + 8 * n, &numbers[0], 4 * n)
-    return row
-
-
-def unpack_rows(keys, values, key_offset):
-    cdef deque[Buffer] held
-    cdef vector[Bytes] key_bytes, value_bytes
-    cdef size_t n, offset
-    cdef int32_t* coords_data
-    cdef uint64_t* supervoxels_data
-    cdef uint32_t* counts_data
-    if not 0 <= key_offset < 1 << 31:
-        raise ValueError(f"key_offset {key_offset} is not within 0 to 2^31 - 1")
-    offset = key_offset
-    _hold(keys, held, key_bytes)
-    _hold(values, held, value_bytes)
-    if key_bytes.size() != value_bytes.size():
-        raise ValueError(f"{key_bytes.size()} keys and {value_bytes.size()} values")
-    n = count_row_entries(value_bytes)
-    coords, supervoxels, counts = _columns(n)
-    coords_data = <int32_t*> cnp.PyArray_DATA(coords)
-    supervoxels_data = <uint64_t*> cnp.PyArray_DATA(supervoxels)
-    counts_data = <uint32_t*> cnp.PyArray_DATA(counts)
-    with nogil:
-        read_rows(key_bytes, value_bytes, offset, coords_data, supervoxels_data, counts_data)
-    return coords, supervoxels, counts
 
 
 cdef uint64_t _uint64(object value, str name) except? 0:

@@ -1,3 +1,5 @@
+"""The stored rows of a label index."""
+
 from collections.abc import Sequence
 
 import numpy as np

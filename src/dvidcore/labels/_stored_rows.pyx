@@ -122,7 +122,7 @@ def unpack_rows(keys, values, Py_ssize_t key_offset):
     for i in range(rows):
         PyObject_GetBuffer(keys[i], &view, PyBUF_SIMPLE)
         try:
-            if view.len < key_offset + 12:
+            if view.len < 12 or view.len - 12 < key_offset:
                 raise ValueError(f"an index key of {view.len} bytes")
             raw = <const uint8_t*>view.buf + key_offset
             for j in range(3):
@@ -148,4 +148,6 @@ def unpack_rows(keys, values, Py_ssize_t key_offset):
             at += n
         finally:
             PyBuffer_Release(&view)
+    if at != total:
+        raise ValueError("a value changed its length")
     return coords, supervoxels, counts, surface

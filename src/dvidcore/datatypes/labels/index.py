@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dvidcore import labels
 from dvidcore.datatypes.labels.rows import BODY_OFFSET, INDEX_ZYX_OFFSET, BodyRecord, Rows
-from dvidcore.labels import _stored_rows
 from dvidcore.storage.keys import prefix_end
 from dvidcore.storage.versioned import View
 
@@ -95,7 +95,7 @@ class BodyIndex:
         for key, value in view.scan(start, prefix_end(start)):
             keys.append(key)
             values.append(value)
-        columns = Columns(*_stored_rows.unpack_rows(keys, values, INDEX_ZYX_OFFSET))
+        columns = Columns(*labels.unpack_rows(keys, values, INDEX_ZYX_OFFSET))
         for array in columns:
             array.flags.writeable = False
         return columns

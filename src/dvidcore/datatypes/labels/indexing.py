@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from dvidcore import labels
 from dvidcore.datatypes.base import Call
 from dvidcore.datatypes.labels import stored
 from dvidcore.datatypes.labels.rows import BodyRecord
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX
-from dvidcore.labels import _stored_rows
 from dvidcore.storage.engine import Batch
 from dvidcore.storage.keys import zyx_key
 from dvidcore.storage.versioned import VersionedBatch, View
@@ -59,7 +59,7 @@ def index_changes(label: LabelEngine, call: Call, counts: Sequence[Counts], chan
             if new == (b"" if old is None else old):
                 continue
             changed = True
-            voxels += _stored_rows.row_voxels(new) - (0 if old is None else _stored_rows.row_voxels(old))
+            voxels += labels.row_voxels(new) - (0 if old is None else labels.row_voxels(old))
             blocks += bool(new) - (old is not None)
             if new:
                 writer.put(key, new)
@@ -90,7 +90,7 @@ def _new_rows(mapped: Mapped, counts: Sequence[Counts]) -> dict[Pair, bytes]:
         return {}
     starts = np.flatnonzero(np.concatenate(([True], (bodies[1:] != bodies[:-1]) | (block[1:] != block[:-1]))))
     keys = [zyx_key(*at) for at, _, _ in counts]
-    packed = _stored_rows.pack_rows(supervoxels, voxels, starts)
+    packed = labels.pack_rows(supervoxels, voxels, starts)
     places = zip(bodies[starts].tolist(), block[starts].tolist(), strict=True)
     return {(body, keys[k]): row for (body, k), row in zip(places, packed, strict=True)}
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvidcore import labels
 from dvidcore.datatypes.base import Call
 from dvidcore.datatypes.labels.index import Columns
 from dvidcore.datatypes.labels.ingest import read_guard
 from dvidcore.datatypes.labels.rows import BodyRecord, pack_u64, unpack_u64
 from dvidcore.errors import BadRequest, GuardFailed
 from dvidcore.geometry import UINT64_MAX
-from dvidcore.labels import _stored_rows
 from dvidcore.mutations import log
 from dvidcore.storage.engine import Batch
 from dvidcore.storage.keys import zyx_key
@@ -92,11 +92,11 @@ def _move(
     blocks = moving.blocks()
     keys = [label.rows.index(target, zyx_key(*coord)) for coord in blocks.tolist()]
     starts = np.flatnonzero(np.concatenate(([True], (moving.coords[1:] != moving.coords[:-1]).any(axis=1))))
-    rows = _stored_rows.pack_rows(moving.supervoxels, moving.counts, starts, mutation)
+    rows = labels.pack_rows(moving.supervoxels, moving.counts, starts, mutation)
     shared = 0
     for key, row, old in zip(keys, rows, view.get_many(keys), strict=True):
         shared += old is not None
-        writer.put(key, row if old is None else _stored_rows.join_rows(old, row))
+        writer.put(key, row if old is None else labels.join_rows(old, row))
     writer.put(
         label.rows.body(target),
         BodyRecord(

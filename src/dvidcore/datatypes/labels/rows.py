@@ -9,7 +9,7 @@ BLOCK     scale (1 byte), z, y, x           a stored block (``stored``)
 INDEX     body (8 bytes), z, y, x           a body's supervoxels in a block and their voxel counts
 BODY      body (8 bytes)                    ``BodyRecord``: the body's totals and its last mutation
 MAPPING   supervoxel (8 bytes)              the body that it maps to (8 bytes); none: itself
-EXTENTS   none                              lowest and highest voxel, six int32: z, y, x, z, y, x
+EXTENTS   none                              lowest and highest voxel, six int64: z, y, x, z, y, x
 MAXLABEL  none                              the largest label so far (8 bytes)
 ========  ================================  =========================================================
 
@@ -38,7 +38,7 @@ INSTANCE_WIDE = version_bytes(0)
 
 _U64 = struct.Struct("<Q")
 _BODY = struct.Struct("<QIQQ")
-_BOX = struct.Struct("<6i")
+_BOX = struct.Struct("<6q")
 _NEXT = struct.Struct("<QQQ")
 _TEXT = struct.Struct("<H")
 

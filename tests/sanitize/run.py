@@ -1,6 +1,11 @@
-"""Feeds corrupt bytes to the kernels, built with AddressSanitizer: what `make sanitize` runs.
+r"""Feeds corrupt bytes to the kernels, built with AddressSanitizer: what `make sanitize` runs.
 
-    python run.py [--seconds 30] [--seed 0] [--only blocks]
+    DVIDCORE_SANITIZE=1 python setup.py build_py --build-lib LIB build_ext --build-lib LIB --build-temp TEMP
+    LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libstdc++.so.6)" PYTHONMALLOC=malloc \
+        ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=LIB python run.py [--seconds 30] [--seed 0] [--only blocks]
+
+(libstdc++ is loaded early too, for AddressSanitizer to find what throws exceptions. Python's own allocator would hide
+where its objects end, and Python leaks on purpose.)
 
 Every target takes bytes and calls kernels with them; it may raise ValueError (or OverflowError, MemoryError), and
 nothing else. AddressSanitizer ends the process at the first byte read or written out of bounds; any other exception

@@ -17,6 +17,14 @@ template <typename Mask> inline Bytes bytes_of(Mask mask) { return reinterpret_c
 inline Bytes load_bytes(const uint8_t *p) { Bytes v; std::memcpy(&v, p, sizeof v); return v; }
 inline void store_bytes(uint8_t *p, Bytes v) { std::memcpy(p, &v, sizeof v); }
 
+inline Bytes even_bytes(Bytes a, Bytes b) {
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+}
+
+inline Bytes odd_bytes(Bytes a, Bytes b) {
+    return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+}
+
 template <int MOST> inline void map_few(const uint8_t *value, int n, const uint8_t *table, uint32_t entries, uint8_t *out) {
     Bytes to[MOST] = {};
     for (uint32_t k = 0; k < entries; ++k) to[k] = all(table[k]);

@@ -189,23 +189,23 @@ template <int B> inline void unpack_bytes(const uint8_t *values, uint8_t *out) {
         store64(out + 8 * g, spread<B>(tail << (64 - 8 * B * (64 - g))));
 }
 
-// One, two or four bits: each step splits every number in two, the high half first, and keeps them side by side.
-template <int B> inline void unpack_halves(const uint8_t *values, uint8_t *out) {
-    constexpr int each = 8 / B;
-    for (int i = 0; i < 4 * B; ++i, values += 16, out += 16 * each) {
-        Bytes part[each];
-        std::memcpy(part, values, sizeof part[0]);
-        for (int parts = 1, bits = 4; parts < each; parts *= 2, bits /= 2) {
-            for (int k = parts - 1; k >= 0; --k) {
-                const Bytes high = part[k] >> bits, low = part[k] & all(static_cast<uint8_t>((1 << bits) - 1));
-                part[2 * k] = __builtin_shufflevector(
-                    high, low, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-                part[2 * k + 1] = __builtin_shufflevector(
-                    high, low, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-            }
-        }
-        std::memcpy(out, part, sizeof part);
+// Splits 16 bytes of numbers of WIDTH bits each into bytes of numbers of B bits: a step splits every number in two,
+// and keeps the halves side by side, the high one first.
+template <int WIDTH, int B> inline void split(Bytes v, uint8_t *out) {
+    if constexpr (WIDTH == B) {
+        store_bytes(out, v);
+    } else {
+        constexpr int half = WIDTH / 2;
+        const Bytes high = v >> half, low = v & all((1 << half) - 1);
+        split<half, B>(__builtin_shufflevector(
+            high, low, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23), out);
+        split<half, B>(__builtin_shufflevector(
+            high, low, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31), out + 16 * (half / B));
     }
+}
+
+template <int B> inline void unpack_halves(const uint8_t *values, uint8_t *out) {
+    for (int i = 0; i < 4 * B; ++i) split<8, B>(load_bytes(values + 16 * i), out + 16 * (8 / B) * i);
 }
 
 inline void unpack_nine(const uint8_t *values, uint16_t *out) {

@@ -55,14 +55,6 @@ inline void vote_bits(const uint8_t *values, const uint64_t *local, uint64_t *wi
     }
 }
 
-inline Bytes even_bytes(Bytes a, Bytes b) {
-    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-}
-
-inline Bytes odd_bytes(Bytes a, Bytes b) {
-    return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-}
-
 inline Bytes even_rows(Bytes a, Bytes b) {             // rows of four
     return __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
 }

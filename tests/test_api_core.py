@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from apiclient import TOKEN, Client
+from dvidcore.api.state import KNOWN_USERS
 from dvidcore.repos import Database
 
 
@@ -54,6 +55,9 @@ def test_last_latency_is_kept(client: Client) -> None:
     assert (found["LastLatency"], found["MinLatency"], found["MaxLatency"]) == (45, 45, 123)
     assert client.get("/api/user-latencies?u=nobody").json()["User"] == ""
     assert set(client.get("/api/user-latencies").json()) == {"ann", "nobody"}
+    for number in range(KNOWN_USERS):
+        client.server.latencies.add(f"user {number}", 0.0)
+    assert len(client.server.latencies.all()) == KNOWN_USERS
 
 
 def test_config_and_storage_are_for_administrators(client: Client) -> None:

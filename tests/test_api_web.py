@@ -141,12 +141,14 @@ def test_metrics_are_what_prometheus_reads(database: Database) -> None:
     for _ in range(3):
         client.get(f"{kv}/key/a")
     client.get(f"{kv}/key/b")
+    client("BREW", f"{kv}/key/b")
     answer = client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain")
     families = {family.name: family for family in text_string_to_metric_families(answer.text)}
     requests = {(s.labels["verb"], s.labels["status"]): s.value for s in families["dvidcore_requests"].samples}
     assert requests["GET", "200"] == 3
     assert requests["GET", "404"] == 1
+    assert requests["other", "400"] == 1
     assert families["dvidcore_body_bytes"].samples[0].value >= 1000
     assert families["dvidcore_answer_bytes"].samples[0].value >= 3000
     assert families["dvidcore_active_requests"].samples[0].value == 1

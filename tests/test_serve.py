@@ -372,6 +372,18 @@ def test_bad_lengths_and_large_bodies_are_refused(start: Callable[..., Running],
         server.stop()
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_body_that_nobody_wants_does_not_hide_the_answer(start: Callable[..., Running], backend: str) -> None:
+    server = start("--server", backend)
+    kv = server.keyvalue()
+    with closing(server.connect()) as connection:
+        for path in (f"{kv}/nosuch", "/api/nosuch", f"{kv}/key/a"):
+            connection.request("POST", path, bytes(20 * MB))
+            answer = connection.getresponse()
+            assert answer.read() or path.endswith("a")
+            assert answer.status == (200 if path.endswith("a") else 404 if path == "/api/nosuch" else 400)
+
+
 def test_expect_continue_is_answered_at_once(start: Callable[..., Running]) -> None:
     server = start()
     kv = server.keyvalue()

@@ -74,3 +74,20 @@ def _read_all(stream: Any, limit: int) -> bytes:
             raise TooLarge(f"the body has more than the {limit} bytes that are allowed (maxBodySize)")
         pieces.append(piece)
     return b"".join(pieces)
+
+
+def drain(environ: Mapping[str, Any], limit: int) -> None:
+    """Reads what nobody wanted of a body, where the server hands it over as it comes (granian; not waitress).
+
+    Such a server closes the connection on the rest, and the client would see that instead of its answer. Bodies beyond
+    the limit are left to that.
+    """
+    stream = environ["wsgi.input"]
+    announced = environ.get("CONTENT_LENGTH") or ""
+    if hasattr(stream, "seek") or not (announced.isdecimal() or environ.get("HTTP_TRANSFER_ENCODING")):
+        return
+    if announced and int(announced) > limit:
+        return
+    left = limit
+    while left > 0 and (piece := stream.read(_PIECE)):
+        left -= len(piece)

@@ -9,6 +9,7 @@ from typing import Any
 
 import falcon
 
+from dvidcore.api.body import drain
 from dvidcore.api.core import MEASURED
 from dvidcore.api.memory import LARGE
 from dvidcore.api.routing import parse_query
@@ -35,6 +36,7 @@ class Gate:
         self._any_origin = "*" in config.cors_domains
         self._origins = frozenset(config.cors_domains)
         self._slow = config.slow_request
+        self._limit = config.max_body_size
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Before the dispatch; what it raises is the answer."""
@@ -59,6 +61,8 @@ class Gate:
         environ = req.env
         if self._origins:
             self._add_origin(environ.get("HTTP_ORIGIN", ""), resp)
+        if environ.get("CONTENT_LENGTH") or "HTTP_TRANSFER_ENCODING" in environ:
+            drain(environ, self._limit)
         seconds = time.perf_counter() - environ[_BEGAN]
         data = resp.data
         bytes_out = len(data) if data is not None else int(resp.get_header("content-length") or 0)

@@ -18,6 +18,10 @@ from dvidcore.datatypes.registry import Instances
 from dvidcore.errors import Unavailable
 from dvidcore.repos import Database
 
+VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+"""Verbs that are counted by name: a client may send any word."""
+KNOWN_USERS = 10_000
+"""Users whose latencies are kept; the one who has been known for longest goes first."""
 TOKEN_VARIABLE = "DVID_ADMIN_TOKEN"
 
 
@@ -104,7 +108,7 @@ class Load:
             if seconds <= bound:
                 break
             place += 1
-        key = (verb, status)
+        key = (verb if verb in VERBS else "other", status)
         with self._lock:
             self.active -= 1
             self.requests[key] = self.requests.get(key, 0) + 1
@@ -167,6 +171,8 @@ class Latencies:
         now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         with self._lock:
             old = self._users.get(user)
+            if old is None and len(self._users) >= KNOWN_USERS:
+                del self._users[next(iter(self._users))]
             self._users[user] = {
                 "User": user,
                 "LastPing": now,

@@ -160,6 +160,7 @@ def test_arguments_are_parsed_by_their_declaration(client: Client, node: str) ->
         ("echo/1", "echo/{number:int}/{point:point}"),
         ("echo/1/2_3_4/5", "echo/{number:int}/{point:point}"),
         ("nosuch/1", "/api/help/probe"),
+        ("no%0Asuch%0D%0A/1", "/api/help/probe"),
     ],
 )
 def test_wrong_arguments_are_named(client: Client, node: str, path: str, says: str) -> None:
@@ -188,6 +189,7 @@ def test_paths(client: Client, node: str) -> None:
         ("a=1&a=2", {"a": "1"}),
         ("a%20b=%C3%A9+x&&=z", {"a b": "é x", "": "z"}),
         ("a=b=c", {"a": "b=c"}),
+        ("u=é".encode().decode("latin-1"), {"u": "é"}),
     ],
 )
 def test_query_strings(query: str, parsed: dict[str, str]) -> None:
@@ -416,4 +418,4 @@ def test_a_stopping_server_answers_503(client: Client, node: str) -> None:
 
 def test_slow_requests_are_logged(database: Database, node: str, caplog: pytest.LogCaptureFixture) -> None:
     Client(database, slow_request=0.0).get(f"{node}/body")
-    assert f"slow request: GET {node}/body status=200" in caplog.text
+    assert f"slow request: GET '{node}/body' status=200" in caplog.text

@@ -25,16 +25,16 @@ def translate(error: BaseException, path: str, *, has_body: bool = False) -> tup
     if isinstance(error, DvidError):
         status, text = error.status, str(error)
         if status == 500:
-            log.error("%s: %s", path, text)
+            log.error("%r: %s", path, text)
     elif isinstance(error, falcon.HTTPError):
         status, text = error.status_code, error.description or error.title or ""
     elif isinstance(error, ValueError) and has_body:
         status, text = 400, str(error)
     else:
-        log.error("unexpected error at %s", path, exc_info=error)
+        log.error("unexpected error at %r", path, exc_info=error)
         status, text = 500, INTERNAL
-    line = " ".join(text.split()) or type(error).__name__
-    return status, f"{line} ({path}).\n"
+    # Whatever the text and the path hold, the answer is one line.
+    return status, " ".join(f"{text or type(error).__name__} ({path}).".split()) + "\n"
 
 
 def fill(resp: falcon.Response, status: int, text: str) -> None:

@@ -74,7 +74,7 @@ class Gate:
             self.server.trimmer.used()
         if seconds > self._slow:
             slow.warning(
-                "slow request: %s %s status=%d seconds=%.3f bytes_in=%d bytes_out=%d",
+                "slow request: %s %r status=%d seconds=%.3f bytes_in=%d bytes_out=%d",
                 *(req.method, req.path, status, seconds, bytes_in, bytes_out),
             )
 

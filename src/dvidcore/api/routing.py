@@ -116,6 +116,9 @@ class Table:
 def parse_query(text: str) -> dict[str, str]:
     """A query string as a dict. Of a name that occurs twice the first value counts, as in DVID."""
     found: dict[str, str] = {}
+    if not text.isascii():
+        # Bytes that the client should have percent-encoded, handed over as latin-1.
+        text = text.encode("latin-1", "replace").decode("utf-8", "replace")
     for pair in text.split("&"):
         if "%" in pair or "+" in pair:
             name, _, value = pair.partition("=")

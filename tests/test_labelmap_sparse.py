@@ -148,6 +148,7 @@ def test_pieces_make_the_same_whole(seg, monkeypatch, together):
     whole = [seg.get(path) for path in paths]
     zipped = gzip.decompress(seg.get("sparsevol/50?compression=gzip"))
     monkeypatch.setattr(sparse, "_TOGETHER", together)
+    monkeypatch.setattr(sparse, "_SLAB", together)
     monkeypatch.setattr(sparse, "_PIECE", 1000)
     monkeypatch.setattr(sparse, "COLLECTED", 2000)
     assert [seg.get(path) for path in paths] == whole

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dvidcore.datatypes.base import DataType
 from dvidcore.datatypes.labels.index import BodyIndex
+from dvidcore.datatypes.labels.known import KnownBodies
 from dvidcore.datatypes.labels.locks import TileLocks
 from dvidcore.datatypes.labels.mapping import MappingCache
 from dvidcore.datatypes.labels.rows import Rows
@@ -30,6 +31,7 @@ class LabelEngine(DataType):
         self.rows = Rows(record.id)
         self.mapping = MappingCache(self.engine, self.rows)
         self.index = BodyIndex(self.rows)
+        self.known = KnownBodies(self.rows)
         self.locks = TileLocks()
         self.commit_lock = threading.Lock()
         """Held while what depends on the index, the mapping or the counters is computed and written."""

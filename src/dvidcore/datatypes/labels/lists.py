@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LISTED = 10_000_000
 """The most bodies that ``listlabels`` answers at once."""
 _CHUNK = 50_000
+_KEPT = 500_000
+"""Bodies that are remembered of a version."""
 _ENTRY_BYTES = 30
 """About what the native table takes for an entry (``labels.Mapping``)."""
 
@@ -90,17 +92,32 @@ def box_of_blocks(columns: Columns, shape: ZYX) -> dict[str, Any]:
 def bodies(
     data: LabelEngine, call: Call, first: int = 0, most: int | None = None, sizes: bool = False
 ) -> Iterator[NDArray[np.uint64]]:
-    """Bodies from ``first`` on, ascending, ``most`` of them if given: arrays (n,), or with ``sizes`` (n, 2) of body and voxels.
+    """Bodies from ``first`` on, ascending, ``most`` of them if given: arrays (n,), or with ``sizes`` (n, 2).
 
-    A body's record starts with its voxels as a uint64, so nothing is parsed one by one.
+    The second column are their voxels.
     """
+    known = data.known.at(call)
+    if known.bodies is None:
+        pieces = _scan(data, call, first, most)
+        if first <= 1 and (most is None or most > _KEPT):
+            start = list(islice(pieces, _KEPT // _CHUNK + 1))
+            if len(start) * _CHUNK <= _KEPT:
+                known.bodies = np.concatenate(start) if start else np.empty((0, 2), np.uint64)
+            pieces = chain(start, pieces)
+    else:
+        at = int(np.searchsorted(known.bodies[:, 0], np.uint64(first)))
+        pieces = iter((known.bodies[at : None if most is None else at + most],))
+    for piece in pieces:
+        if len(piece):
+            yield piece if sizes else np.ascontiguousarray(piece[:, 0])
+
+
+def _scan(data: LabelEngine, call: Call, first: int, most: int | None) -> Iterator[NDArray[np.uint64]]:
+    """The same from the store, (n, 2). A body's record starts with its voxels, so nothing is parsed one by one."""
     rows = islice(call.view.scan(*data.rows.bodies(first, UINT64_MAX)), most)
     while chunk := list(islice(rows, _CHUNK)):
         keys = np.frombuffer(b"".join([key for key, _ in chunk]), np.uint8).reshape(len(chunk), -1)
         labels = np.ascontiguousarray(keys[:, BODY_OFFSET : BODY_OFFSET + 8]).view(">u8")[:, 0].astype("<u8")
-        if not sizes:
-            yield labels
-            continue
         counts = np.frombuffer(b"".join([bytes(value[:8]) for _, value in chunk]), "<u8")
         yield np.stack((labels, counts), axis=1)
 
@@ -128,12 +145,15 @@ def mapping(data: LabelEngine, call: Call, supervoxels: Labels, check: bool) -> 
     found = mapped.bodies(supervoxels)
     out: list[int] = found.tolist()
     if check:
-        known: dict[int, bool] = {0: False}
+        own = data.known.at(call).own
+        if len(own) > _KEPT:
+            own.clear()
         for k in np.flatnonzero(found == supervoxels).tolist():
             label = out[k]
-            if label not in known:
-                known[label] = _holds_itself(data, call, label)
-            if not known[label]:
+            there = own.get(label)
+            if there is None:
+                there = own[label] = label != 0 and _holds_itself(data, call, label)
+            if not there:
                 out[k] = 0
     return out
 

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore import blocks
-from dvidcore.datatypes.labels import stored
-from dvidcore.datatypes.labels.reader import BlockReader, Stored
-from dvidcore.pool import ordered_map
+from dvidcore.datatypes.labels.reader import BlockReader, Stored, spread
 
-_FEW = 4
-"""Up to this many blocks are not worth sharing among processors."""
+_TOGETHER = 16
+"""Blocks that one task looks into."""
+
+Group = tuple[list[int], Stored, int, int]
+"""A block coordinate, the stored block, and which of the sorted points lie in it."""
 
 
 def label_at(reader: BlockReader, point: Sequence[int]) -> int:
@@ -22,7 +23,7 @@ def label_at(reader: BlockReader, point: Sequence[int]) -> int:
     (value,) = reader.get([block])
     if value is None:
         return 0
-    found = blocks.lookup(stored.coded(value), np.array([inside], np.int64))
+    found = blocks.lookup(reader.supervoxels(block, value, keep=True), np.array([inside], np.int64))
     return int(reader.bodies(found)[0])
 
 
@@ -37,21 +38,17 @@ def labels_at(reader: BlockReader, points: NDArray[np.int64]) -> NDArray[np.uint
     block, inside = np.divmod(points, np.array(reader.shape, np.int64))
     order = np.lexsort((block[:, 2], block[:, 1], block[:, 0]))
     block, inside = block[order], inside[order]
-    first = np.flatnonzero(np.concatenate(([True], (block[1:] != block[:-1]).any(axis=1))))
-    ends = [*first[1:].tolist(), len(points)]
-    values = reader.get(block[first].tolist())
-    groups = [(v, a, b) for v, a, b in zip(values, first.tolist(), ends, strict=True) if v is not None]
+    starts = np.flatnonzero(np.concatenate(([True], (block[1:] != block[:-1]).any(axis=1))))
+    first = starts.tolist()
+    ends = [*first[1:], len(points)]
+    coords = block[starts].tolist()
+    groups = [(c, v, a, b) for c, v, a, b in zip(coords, reader.get(coords), first, ends, strict=True) if v is not None]
 
-    def look_up(group: tuple[Stored, int, int]) -> None:
-        value, start, stop = group
-        out[start:stop] = blocks.lookup(stored.coded(value), inside[start:stop])
+    def look_up(some: Sequence[Group]) -> None:
+        for coord, value, start, stop in some:
+            out[start:stop] = blocks.lookup(reader.supervoxels(coord, value, keep=True), inside[start:stop])
 
-    if len(groups) <= _FEW:
-        for group in groups:
-            look_up(group)
-    else:
-        for _ in ordered_map(look_up, groups, 4 * _FEW):
-            pass
+    spread(look_up, groups, _TOGETHER)
     back = np.empty_like(out)
     back[order] = out
     return reader.bodies(back)

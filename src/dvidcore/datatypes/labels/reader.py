@@ -5,14 +5,15 @@ A stored block holds supervoxels. To read bodies its label list is mapped, never
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore import blocks
 from dvidcore.datatypes.labels import stored
+from dvidcore.datatypes.labels.coded_cache import coded_blocks
 from dvidcore.datatypes.labels.mapping import Mapped
 from dvidcore.geometry import ZYX, BlockBox
 from dvidcore.pool import ordered_map
@@ -23,11 +24,16 @@ if TYPE_CHECKING:
     from dvidcore.datatypes.labels.engine import LabelEngine
 
 Stored = bytes | memoryview
+T = TypeVar("T")
 
 _ZYX_AT = TYPE_KEY_OFFSET + 1
 _SKIPPED = 4
 """Blocks outside of a box that a scan passes before it is cheaper to seek to the next one inside."""
 _WINDOW = 8
+_TOGETHER = 4
+"""Blocks that one task decodes."""
+_KEPT = 64
+"""Up to this many blocks of a box stay inflated; those of larger boxes would only drive out others."""
 
 
 class BlockReader:
@@ -48,9 +54,28 @@ class BlockReader:
         """The bodies of a stored block's label list; None where the list is right as it is stored."""
         return None if self._mapped is None else self._mapped.bodies(stored.labels(value))
 
-    def coded(self, value: Stored) -> bytes:
-        """A stored block as a coded block that holds what is asked for."""
-        return stored.coded(value, self.palette(value))
+    def coded(self, coord: Sequence[int], value: Stored, keep: bool = False) -> bytes:
+        """The stored block at a block coordinate as a coded block that holds what is asked for.
+
+        With ``keep`` it is inflated once for all reads that follow, as long as there is room.
+        """
+        block = self._kept(coord, value, keep)
+        palette = self.palette(value)
+        if block is None:
+            return stored.coded(value, palette)
+        return block if palette is None else blocks.with_palette(block, palette)
+
+    def supervoxels(self, coord: Sequence[int], value: Stored, keep: bool = False) -> bytes:
+        """As ``coded``, but always with supervoxels."""
+        return self._kept(coord, value, keep) or stored.coded(value)
+
+    def _kept(self, coord: Sequence[int], value: Stored, keep: bool) -> bytes | None:
+        place = (self._prefix, coord[0], coord[1], coord[2])
+        block = coded_blocks.find(place, value)
+        if block is None and keep:
+            block = stored.coded(value)
+            coded_blocks.keep(place, value, block)
+        return block
 
     def bodies(self, supervoxels: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """What is asked for, of labels that were read as they are stored."""
@@ -95,17 +120,14 @@ class BlockReader:
         found = list(self.scan(box))
         if len(found) < len(box):
             self._clear_missing(offset, out, box, {c for c, _ in found})
+        keep = len(found) <= _KEPT
 
-        def decode(item: tuple[ZYX, Stored]) -> None:
-            coord, value = item
-            start, stop, part = self._overlap(coord, offset, out)
-            blocks.decode_box(self.coded(value), start, stop, part)
+        def decode(items: Sequence[tuple[ZYX, Stored]]) -> None:
+            for coord, value in items:
+                start, stop, part = self._overlap(coord, offset, out)
+                blocks.decode_box(self.coded(coord, value, keep), start, stop, part)
 
-        if len(found) == 1:
-            decode(found[0])
-            return
-        for _ in ordered_map(decode, found, _WINDOW):
-            pass
+        spread(decode, found, _TOGETHER)
 
     def box(self, offset: ZYX, size: Sequence[int]) -> NDArray[np.uint64]:
         """The voxels of a box, uint64 (z, y, x)."""
@@ -133,6 +155,17 @@ class BlockReader:
         for coord in box.coords():
             if coord not in found:
                 self._overlap(coord, offset, out)[2][...] = 0
+
+
+def spread(function: Callable[[Sequence[T]], None], items: Sequence[T], together: int) -> None:
+    """Calls ``function`` with ``together`` items at a time, on all processors where that is more than one call."""
+    if len(items) <= together:
+        if items:
+            function(items)
+        return
+    batches = (items[at : at + together] for at in range(0, len(items), together))
+    for _ in ordered_map(function, batches, _WINDOW):
+        pass
 
 
 def _next_inside(z: int, y: int, x: int, box: BlockBox) -> ZYX | None:

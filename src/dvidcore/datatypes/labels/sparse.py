@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from dvidcore import codecs, labels
 from dvidcore.datatypes.base import Buffer, Reply
-from dvidcore.datatypes.labels import stored
 from dvidcore.datatypes.labels.index import Columns
 from dvidcore.datatypes.labels.reader import BlockReader
 from dvidcore.errors import BadRequest
@@ -33,9 +32,12 @@ if TYPE_CHECKING:
 COLLECTED = 256 << 20
 """Runs of a body up to this many bytes wait in memory until their number is known, more of them in a file."""
 _PIECE = 1 << 20
-_TOGETHER = 32
-"""Blocks that one task turns into runs, whole rows of blocks along x."""
+_TOGETHER = 16
+"""Blocks that one task turns into masks."""
+_SLAB = 512
+"""Blocks of one z that are turned into runs at once; of more the runs need to be sorted again."""
 _WINDOW = 4
+_KEPT = 256
 _GZIP_LEVEL = 1
 _HEADER = struct.Struct("<4B2I")
 _BINARY_HEADER = struct.Struct("<3IQ")
@@ -111,11 +113,16 @@ class SparseVolume:
     bounds: Bounds
     exact: bool
 
+    @property
+    def keep(self) -> bool:
+        """Whether the blocks may stay inflated; those of a large body would only drive out others."""
+        return len(self.coords) <= _KEPT
+
     def slabs(self) -> Iterator[Runs]:
         """The runs (n, 4) x, y, z, length, sorted by z, y, x and maximal along x: those of each z of blocks at once."""
         waiting: list[Runs] = []
         at: int | None = None
-        for z, runs in ordered_map(self._runs, self._rows(), _WINDOW):
+        for z, runs in ordered_map(self._runs, self._pieces(), _WINDOW):
             if waiting and z != at:
                 yield self._sorted(waiting)
                 waiting = []
@@ -124,24 +131,26 @@ class SparseVolume:
         if waiting:
             yield self._sorted(waiting)
 
-    def _rows(self) -> Iterator[Coords]:
-        """The coordinates in pieces of whole rows of blocks along x and of one z, some blocks at least each."""
+    def _pieces(self) -> Iterator[Coords]:
+        """The coordinates by z; where that is a great many, in pieces of whole rows of blocks along x."""
         coords = self.coords
-        if not len(coords):
-            return
-        slab = np.flatnonzero(coords[1:, 0] != coords[:-1, 0]) + 1
-        row = np.flatnonzero((coords[1:, :2] != coords[:-1, :2]).any(axis=1)) + 1
-        slabs = {*slab.tolist(), len(coords)}
-        start = 0
-        for stop in chain(row.tolist(), (len(coords),)):
-            if stop in slabs or stop - start >= _TOGETHER:
-                yield coords[start:stop]
-                start = stop
+        slabs = np.flatnonzero(coords[1:, 0] != coords[:-1, 0]) + 1
+        for slab in np.split(coords, slabs):
+            if len(slab) <= _SLAB:
+                yield slab
+                continue
+            rows = np.flatnonzero(slab[1:, 1] != slab[:-1, 1]) + 1
+            start = 0
+            for stop in (*rows.tolist(), len(slab)):
+                if stop - start >= _SLAB or stop == len(slab):
+                    yield slab[start:stop]
+                    start = stop
 
     def _runs(self, coords: Coords) -> tuple[int, Runs]:
-        values = self.reader.get(coords.tolist())
+        at = coords.tolist()
+        values = self.reader.get(at)
         there = [k for k, value in enumerate(values) if value is not None]
-        coded = [stored.coded(value) for value in values if value is not None]
+        coded = [self.reader.supervoxels(at[k], value, self.keep) for k in there if (value := values[k]) is not None]
         return int(coords[0, 0]), labels.runs_of_blocks(coded, coords[there], self.reader.shape, self.members)
 
     def _sorted(self, pieces: list[Runs]) -> Runs:
@@ -155,16 +164,20 @@ class SparseVolume:
         """The blocks of ``format=blocks``, without the header of the whole."""
         bz, by, bx = self.reader.shape
 
-        def binary(coord: list[int]) -> Buffer:
-            z, y, x = coord
-            (value,) = self.reader.get([coord])
-            if value is None:
-                return b""
-            mask = labels.binary_block(stored.coded(value), self.members)
-            # At a coarser scale a block of the index may have lost the body's last voxel in the vote.
-            return b"" if mask[0] == _ALL_BACKGROUND else _POINT.pack(x * bx, y * by, z * bz) + mask
+        def binary(coords: list[list[int]]) -> Buffer:
+            out: list[Buffer] = []
+            for (z, y, x), value in zip(coords, self.reader.get(coords), strict=True):
+                if value is None:
+                    continue
+                mask = labels.binary_block(self.reader.supervoxels((z, y, x), value, self.keep), self.members)
+                # At a coarser scale a block of the index may have lost the body's last voxel in the vote.
+                if mask[0] != _ALL_BACKGROUND:
+                    out += (_POINT.pack(x * bx, y * by, z * bz), mask)
+            return b"".join(out)
 
-        return ordered_map(binary, self.coords.tolist(), 4 * _WINDOW)
+        coords = self.coords.tolist()
+        batches = [coords[k : k + _TOGETHER] for k in range(0, len(coords), _TOGETHER)]
+        return ordered_map(binary, batches, _WINDOW)
 
 
 # -- answers ---------------------------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ def _volumes(reader: BlockReader, found: Iterable[Record], compression: str) -> 
 
     def record(item: Record) -> list[Buffer]:
         (z, y, x), value = item
-        volume = compress(blocks.decode(reader.coded(value)).data.cast("B"))
+        volume = compress(blocks.decode(reader.coded((z, y, x), value)).data.cast("B"))
         return [_RECORD.pack(x, y, z, len(volume)), volume]
 
     return ordered_map(record, found, _WINDOW)

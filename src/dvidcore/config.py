@@ -58,6 +58,7 @@ class ServerConfig:
     threads: int = 8
     backend: str = "waitress"
     max_body_size: int = 2 << 30
+    max_data_request: int = 3 << 30
     slow_request: float = 5.0
     sync: bool = True
 
@@ -258,6 +259,7 @@ def _server(section: _Section) -> ServerConfig:
         threads=integer("threads", default.threads, least=1),
         backend=section.word("backend", default.backend, BACKENDS),
         max_body_size=integer("maxBodySize", default.max_body_size, least=1),
+        max_data_request=integer("maxDataRequest", default.max_data_request, least=1),
         slow_request=section.number("slowRequest", default.slow_request),
         sync=section.flag("sync", True),
     )

@@ -301,6 +301,20 @@ class DataType:
     def check_settings(cls, settings: dict[str, Any]) -> None:
         """Raises BadRequest where settings that are right by themselves do not go together."""
 
+    @classmethod
+    def followed(cls, repo: Repo, names: str) -> list[str]:
+        """The DataUUIDs of ``"name1,name2"``; BadRequest for one that is unknown or that this type cannot follow."""
+        found = []
+        for name in names.split(",") if names else ():
+            other = repo.instances.get(name)
+            if other is None:
+                raise BadRequest(f'sync: there is no instance "{name}" in this repo')
+            if other.typename not in cls.follows:
+                allowed = ", ".join(sorted(cls.follows)) or "no type"
+                raise BadRequest(f'sync: "{name}" is of type {other.typename}; {cls.typename} can follow {allowed}')
+            found.append(other.data_uuid)
+        return found
+
     # -- what info shows ------------------------------------------------------------------------------------------
 
     def base_info(self) -> dict[str, Any]:
@@ -386,15 +400,7 @@ class DataType:
         names = call.body.json_object().get("sync")
         if not isinstance(names, str):
             raise BadRequest('the body must be {"sync": "name1,name2"}')
-        followed = []
-        for name in names.split(",") if names else ():
-            other = self.repo.instances.get(name)
-            if other is None:
-                raise BadRequest(f'sync: there is no instance "{name}" in this repo')
-            if other.typename not in self.follows:
-                allowed = ", ".join(sorted(self.follows)) or "no type"
-                raise BadRequest(f'sync: "{name}" is of type {other.typename}; {self.typename} can follow {allowed}')
-            followed.append(other.data_uuid)
+        followed = self.followed(self.repo, names)
         if not self.follows and followed == []:
             return
         self.database.set_syncs(self.repo, self.record, followed, replace=replace)

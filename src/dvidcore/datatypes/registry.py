@@ -99,6 +99,7 @@ class Instances:
             compression=compression,
             checksum=_checksum(given.get("checksum", "none")),
             tags=_tags(given["tags"]) if "tags" in given else None,
+            syncs=cls.followed(repo, given.get("sync", "")),
             settings=settings,
             admin=admin,
         )

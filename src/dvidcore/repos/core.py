@@ -70,6 +70,8 @@ class DatabaseOptions:
     """The least id of an instance that is chosen sequentially."""
     sync: bool = True
     """Whether a change is on the disk when it returns; without, the death of the machine may undo it."""
+    max_data_request: int = 3 << 30
+    """The most bytes of voxels that one answer may have."""
     json_log: JsonLog | None = None
     """Where the mutation log goes as files too; the database closes it."""
 

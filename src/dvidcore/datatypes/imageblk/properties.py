@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 BLOCKS, EXTENTS = 1, 2
 """Kinds of rows: a block under its coordinates; the extents, one row."""
 
-MAX_ANSWER = 3 << 30
-"""Bytes of voxels of one answer."""
-
 
 class ImageProperties(DataType):
     """What an image instance says about itself, and how a write of it becomes visible."""
@@ -148,8 +145,9 @@ class ImageProperties(DataType):
     def _check_bytes(self, voxels: int) -> int:
         """The bytes of so many voxels; BadRequest above what one answer may have."""
         total = voxels * self.element.nbytes
-        if total > MAX_ANSWER:
-            raise BadRequest(f"size: the answer would have {total} bytes, at most {MAX_ANSWER} are allowed")
+        most = self.database.options.max_data_request
+        if total > most:
+            raise BadRequest(f"size: the answer would have {total} bytes, at most {most} are allowed (maxDataRequest)")
         return total
 
     def _check_body(self, body: Body, voxels: int, what: str) -> None:

@@ -15,7 +15,7 @@ Parser = Callable[[str, str], Any]
 class Route:
     """An endpoint, ready to be matched and to have its arguments parsed."""
 
-    __slots__ = ("defaults", "endpoint", "handler", "least", "literals", "named", "open_end", "parsers")
+    __slots__ = ("defaults", "endpoint", "handler", "least", "literals", "named", "open_end", "parsers", "strict")
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -32,6 +32,7 @@ class Route:
                 self.named.append((place, part.name, part.kind.parse))
         self.least = len(endpoint.parts)
         self.parsers: dict[str, Parser] = {q.name: q.parse for q in endpoint.query}
+        self.strict = frozenset(q.name for q in endpoint.query if q.empty)
         self.defaults: dict[str, Any] = {q.name: q.default for q in endpoint.query}
 
     def fits(self, parts: Sequence[str]) -> bool:
@@ -42,7 +43,10 @@ class Route:
         return all(parts[place] == word for place, word in self.literals)
 
     def arguments(self, parts: Sequence[str], query: dict[str, str]) -> dict[str, Any]:
-        """The parsed arguments by name; BadRequest where one is wrong. An empty query value is an absent one."""
+        """The parsed arguments by name; BadRequest where one is wrong.
+
+        An empty query value is an absent one, unless the parameter says otherwise.
+        """
         found = self.defaults.copy()
         for place, name, parse in self.named:
             found[name] = parse(parts[place], name)
@@ -52,7 +56,7 @@ class Route:
         if query:
             parsers = self.parsers
             for name, value in query.items():
-                if value and name in parsers:
+                if name in parsers and (value or name in self.strict):
                     found[name] = parsers[name](value, name)
         return found
 

@@ -62,6 +62,8 @@ class Query:
     help: str
     parse: Parser
     kind: str
+    empty: bool = False
+    """Whether an empty value is parsed, so that it can be refused. Else it counts as absent."""
 
 
 def flag(name: str, help: str, true: Sequence[str] = ("true",)) -> Query:

@@ -24,6 +24,7 @@ BUILT_IN: Mapping[str, str] = {
     "keyvalue": "dvidcore.datatypes.keyvalue:KeyValue",
     "labelmap": "dvidcore.datatypes.labels.labelmap:LabelMap",
     "rgba8blk": "dvidcore.datatypes.imageblk:RGBA8Block",
+    "roi": "dvidcore.datatypes.roi.datatype:ROI",
     "uint16blk": "dvidcore.datatypes.imageblk:UInt16Block",
     "uint32blk": "dvidcore.datatypes.imageblk:UInt32Block",
     "uint64blk": "dvidcore.datatypes.imageblk:UInt64Block",

@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from dvidcore.datatypes.integer_rows import integer_rows
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import INT32_MAX, INT32_MIN
 
@@ -50,17 +51,7 @@ def labels(body: Body, digest: str = "", most: int | None = None) -> NDArray[np.
 def points(body: Body, digest: str = "") -> NDArray[np.int64]:
     """A JSON list of points, ``[[x, y, z], …]``, as int64 (n, 3) in Z, Y, X order; BadRequest for anything else."""
     what = "a JSON list of points, each [x, y, z] of int32"
-    values = _json_list(body, digest, what)
-    if not values:
-        return np.empty((0, 3), np.int64)
-    if set(map(type, values)) != {list} or set(map(len, values)) != {3}:
-        raise BadRequest(f"the body must be {what}")
-    flat = list(chain.from_iterable(values))
-    if set(map(type, flat)) != {int}:
-        raise BadRequest(f"the body must be {what}")
-    if min(flat) < INT32_MIN or max(flat) > INT32_MAX:
-        raise BadRequest("the body has a coordinate beyond int32")
-    return np.array(flat, np.int64).reshape(-1, 3)[:, ::-1]
+    return integer_rows(_json_list(body, digest, what), 3, what)[:, ::-1]
 
 
 def block_coordinates(numbers: list[int]) -> list[tuple[int, int, int]]:

@@ -10,7 +10,7 @@ from libc.string cimport memcpy
 from libcpp.vector cimport vector
 
 from dvidcore.blocks._buffer cimport Buffer
-from dvidcore.blocks._encode cimport Encoder, finish
+from dvidcore.blocks._encode cimport Encoder, finish, thread_encoder
 from dvidcore.blocks._layout cimport SIDE, Block, Cursor, SubBlock, check_packed_values, index_subblocks
 from dvidcore.blocks._points cimport triple
 
@@ -65,7 +65,7 @@ def encode(object volume not None):
     Raises ValueError for another shape, type or stride.
     """
     cdef Buffer source
-    cdef Encoder encoder
+    cdef Encoder *encoder = &thread_encoder()
     cdef int64_t sy, sz, z, y, x, nz, ny, nx
     cdef const uint8_t *voxels
     source.volume(volume, False)

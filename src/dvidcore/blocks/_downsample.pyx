@@ -5,7 +5,7 @@ from libcpp cimport bool
 from libcpp.vector cimport vector
 
 from dvidcore.blocks._buffer cimport Buffer
-from dvidcore.blocks._encode cimport Encoder, finish
+from dvidcore.blocks._encode cimport Encoder, finish, thread_encoder
 from dvidcore.blocks._layout cimport SIDE, Block, SubBlock, index_subblocks
 from dvidcore.blocks._points cimport triple
 
@@ -26,7 +26,7 @@ cdef inline uint64_t solid_label(const Block &block, const SubBlock &sub) noexce
 
 
 cdef int add_halved(
-    Encoder &encoder, const Block &child, const SubBlock *subs, int64_t z, int64_t y, int64_t x
+    Encoder *encoder, const Block &child, const SubBlock *subs, int64_t z, int64_t y, int64_t x
 ) except -1 nogil:
     """The sub-block (z, y, x) of the octant that `child` becomes: from eight of the child's sub-blocks."""
     cdef uint64_t[512] voxels
@@ -67,7 +67,7 @@ def downsample(object children not None, object parent=None, object shape=None):
     cdef Block[9] blocks
     cdef bool[9] there
     cdef vector[SubBlock] subs[9]
-    cdef Encoder encoder
+    cdef Encoder *encoder = &thread_encoder()
     cdef uint64_t[512] voxels
     cdef int64_t gz = 0, gy = 0, gx = 0, z, y, x
     cdef const SubBlock *sub

@@ -18,6 +18,11 @@ public:
 
     LabelTable() : slots_(1024, 0) {}
 
+    void clear() {
+        labels.clear();
+        slots_.assign(1024, 0);
+    }
+
     uint32_t number(uint64_t label) {
         size_t at = hash(label) & (slots_.size() - 1);
         while (slots_[at] != 0) {
@@ -60,11 +65,13 @@ private:
     }
 };
 
-// Takes the sub-blocks of one block in order, then writes the block. The palette lists labels as they first come.
+// Takes the sub-blocks of one block in order, then writes the block. The palette lists labels as they first come. An
+// encoder can be started again, and keeps its memory for the next block unless that is large.
 class Encoder {
 public:
     // Sides in sub-blocks. Throws where a side is not allowed.
     void start(int64_t gx, int64_t gy, int64_t gz) {
+        forget();
         const int64_t side[3] = {gx, gy, gz};
         for (int axis = 0; axis < 3; ++axis) {
             if (side[axis] < 2 || side[axis] > MAX_SIDE / SIDE)
@@ -120,7 +127,20 @@ public:
         put(out, values_.data(), used_);
     }
 
+    void forget() {
+        if (values_.capacity() + 4 * positions_.capacity() > MOST_KEPT) {
+            *this = Encoder();
+            return;
+        }
+        table_.clear();
+        counts_.clear();
+        positions_.clear();
+        used_ = 0;
+    }
+
 private:
+    static constexpr size_t MOST_KEPT = 4 << 20;
+
     uint32_t grid_[3] = {0, 0, 0};
     LabelTable table_;
     std::vector<uint16_t> counts_;
@@ -144,5 +164,12 @@ private:
         return out + size;
     }
 };
+
+// The encoder of the calling thread. Kernels do not call each other, so one is enough; a new one for each block would
+// have malloc give its memory back to the system, and fetch it again, every time.
+inline Encoder &thread_encoder() {
+    static thread_local Encoder encoder;
+    return encoder;
+}
 
 }  // namespace dvidcore

@@ -29,10 +29,14 @@ cdef extern from "../blocks/_encode.h" namespace "dvidcore" nogil:
         void add_solid(uint64_t label) except +
         size_t size()
         void write(uint8_t *out)
+        void forget()
+
+    Encoder &thread_encoder() except +
 
 
-cdef inline bytes finish(const Encoder &encoder):
+cdef inline bytes finish(Encoder *encoder):
     """The block that was written, as bytes."""
     block = PyBytes_FromStringAndSize(NULL, encoder.size())
     encoder.write(<uint8_t *> PyBytes_AS_STRING(block))
+    encoder.forget()
     return block

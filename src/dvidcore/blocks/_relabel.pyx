@@ -7,7 +7,7 @@ from libcpp cimport bool
 from libcpp.vector cimport vector
 
 from dvidcore.blocks._buffer cimport Buffer
-from dvidcore.blocks._encode cimport Encoder, finish
+from dvidcore.blocks._encode cimport Encoder, finish, thread_encoder
 from dvidcore.blocks._layout cimport SIDE, VOXELS, Block, Cursor, SubBlock, load64
 
 cdef extern from "../blocks/_expand.h" namespace "dvidcore" nogil:
@@ -55,7 +55,7 @@ cdef bool lists(const Block &block, const SubBlock &sub, uint64_t label) noexcep
 
 
 cdef int64_t relabel(
-    const Block &block, const uint8_t *marked, uint64_t old, uint64_t new, Encoder &encoder
+    const Block &block, const uint8_t *marked, uint64_t old, uint64_t new, Encoder *encoder
 ) except -1 nogil:
     """Writes the block with its marked voxels of `old` as `new`, and answers how many there were."""
     cdef Cursor cursor = Cursor(block)
@@ -92,7 +92,7 @@ def relabel_runs(object block not None, object runs not None, old, new):
     """
     cdef Buffer source
     cdef Block parsed
-    cdef Encoder encoder
+    cdef Encoder *encoder = &thread_encoder()
     cdef vector[uint8_t] marked
     cdef uint64_t before = old, after = new
     cdef int64_t outside, changed = 0

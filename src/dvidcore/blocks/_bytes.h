@@ -25,7 +25,9 @@ inline Bytes odd_bytes(Bytes a, Bytes b) {
     return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
 }
 
-template <int MOST> inline void map_few(const uint8_t *value, int n, const uint8_t *table, uint32_t entries, uint8_t *out) {
+// map_bytes below for a table of at most MOST entries.
+template <int MOST> inline void map_few(
+    const uint8_t *value, int n, const uint8_t *table, uint32_t entries, uint8_t *out) {
     Bytes to[MOST] = {};
     for (uint32_t k = 0; k < entries; ++k) to[k] = all(table[k]);
     for (int i = 0; i < n; i += 16) {

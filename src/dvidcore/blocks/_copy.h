@@ -37,7 +37,8 @@ inline void copy_rows(const Corner &from, const Corner &to, int64_t nz, int64_t 
 
 // The part [first, last) of block number `at` along an axis that lies in an array of `bound` voxels from `origin` on,
 // in voxels of the block, whose own first voxel is at `start` of the array; false where there is none.
-inline bool overlap(int64_t at, int64_t size, int64_t origin, int64_t bound, int64_t *start, int64_t *first, int64_t *last) {
+inline bool overlap(
+    int64_t at, int64_t size, int64_t origin, int64_t bound, int64_t *start, int64_t *first, int64_t *last) {
     int64_t corner;
     // Voxels have 64-bit coordinates, so a block whose corner has none lies nowhere.
     if (__builtin_mul_overflow(at, size, &corner) || __builtin_sub_overflow(corner, origin, &corner)) return false;

@@ -97,7 +97,9 @@ def downsample(object children not None, object parent=None, object shape=None):
     if gz == 0:
         raise ValueError("no octant and no parent: the shape of the block must be given")
     if gz % 2 or gy % 2 or gx % 2:
-        raise ValueError(f"a block of {(SIDE * gz, SIDE * gy, SIDE * gx)} voxels (z, y, x): each side must be a multiple of 16")
+        raise ValueError(
+            f"a block of {(SIDE * gz, SIDE * gy, SIDE * gx)} voxels (z, y, x): each side must be a multiple of 16"
+        )
     encoder.start(gx, gy, gz)
     with nogil:
         for k in range(9):

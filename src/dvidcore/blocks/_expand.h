@@ -38,7 +38,8 @@ DVIDCORE_AVX2 inline void store_half_row(uint8_t *out, __m256d labels) {
     _mm256_storeu_si256(reinterpret_cast<__m256i *>(out), _mm256_castpd_si256(labels));
 }
 
-DVIDCORE_AVX2 inline void blend_two(const uint8_t *values, const uint64_t *label, uint8_t *out, int64_t sy, int64_t sz) {
+DVIDCORE_AVX2 inline void blend_two(
+    const uint8_t *values, const uint64_t *label, uint8_t *out, int64_t sy, int64_t sz) {
     const __m256d zero = everywhere(label[0]), one = everywhere(label[1]);
     const __m256i shift[2] = {_mm256_setr_epi64x(56, 57, 58, 59), _mm256_setr_epi64x(60, 61, 62, 63)};
     for (int z = 0; z < SIDE; ++z) {
@@ -51,7 +52,8 @@ DVIDCORE_AVX2 inline void blend_two(const uint8_t *values, const uint64_t *label
     }
 }
 
-DVIDCORE_AVX2 inline void blend_four(const uint8_t *values, const uint64_t *label, uint8_t *out, int64_t sy, int64_t sz) {
+DVIDCORE_AVX2 inline void blend_four(
+    const uint8_t *values, const uint64_t *label, uint8_t *out, int64_t sy, int64_t sz) {
     const __m256d zero = everywhere(label[0]), one = everywhere(label[1]);
     const __m256d two = everywhere(label[2]), three = everywhere(label[3]);
     // The high bit of voxel x is bit 15 - 2x of a row's two bytes, first byte first.

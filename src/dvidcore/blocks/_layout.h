@@ -95,7 +95,8 @@ struct Block {
             return;
         }
         if (size < need + 2 * static_cast<uint64_t>(subblocks))
-            corrupt("a label block of %zu bytes is too short for its %u labels and %u sub-blocks", size, entries, subblocks);
+            corrupt("a label block of %zu bytes is too short for its %u labels and %u sub-blocks", size, entries,
+                    subblocks);
         counts = data + need;
         uint64_t listed = 0, bits = 0;
         for (uint32_t i = 0; i < subblocks; ++i) {
@@ -171,7 +172,7 @@ namespace detail {
 // Eight B-bit numbers (B <= 8) in the top 8*B bits of `word`, first one highest -> eight bytes, first one lowest.
 template <int B> inline uint64_t spread(uint64_t word) {
     if (B == 8) return __builtin_bswap64(word);
-    constexpr uint64_t m4 = (uint64_t(1) << (4 * B % 64)) - 1, m2 = (uint64_t(1) << 2 * B) - 1, m1 = (uint64_t(1) << B) - 1;
+    constexpr uint64_t m4 = (uint64_t(1) << 4 * B) - 1, m2 = (uint64_t(1) << 2 * B) - 1, m1 = (uint64_t(1) << B) - 1;
     word >>= (64 - 8 * B) % 64;
     word = (word >> 4 * B) << 32 | (word & m4);
     word = ((word >> 2 * B) & (m2 | m2 << 32)) << 16 | (word & (m2 | m2 << 32));

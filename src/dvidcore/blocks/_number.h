@@ -92,9 +92,10 @@ DVIDCORE_AVX2 inline void compare(const uint8_t *voxels, int64_t sy, int64_t sz,
         for (int y = 0; y < SIDE; ++y) {
             const __m256i *row = reinterpret_cast<const __m256i *>(voxels + z * sz + y * sy);
             __builtin_prefetch(row + 8);          // for the sub-block four further on: rows lie far apart
-            const int low = _mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpeq_epi64(_mm256_loadu_si256(row), wanted)));
-            const int high = _mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpeq_epi64(_mm256_loadu_si256(row + 1), wanted)));
-            *same++ = static_cast<uint8_t>(low | high << 4);
+            const __m256i low = _mm256_cmpeq_epi64(_mm256_loadu_si256(row), wanted);
+            const __m256i high = _mm256_cmpeq_epi64(_mm256_loadu_si256(row + 1), wanted);
+            *same++ = static_cast<uint8_t>(_mm256_movemask_pd(_mm256_castsi256_pd(low)) |
+                                           _mm256_movemask_pd(_mm256_castsi256_pd(high)) << 4);
         }
     }
 }

@@ -31,7 +31,8 @@ public:
         }
         const size_t table = words.size() - 1;
         if (table >= size_t(1) << 24)
-            corrupt("the volume is too large for compressed_segmentation: a table lies at word %zu, beyond 24 bits", table);
+            corrupt("the volume is too large for compressed_segmentation: a table lies at word %zu, beyond 24 bits",
+                    table);
         for (uint32_t i = 0; i < local_.labels; ++i) {
             words.push_back(static_cast<uint32_t>(local_.label[i]));
             words.push_back(static_cast<uint32_t>(local_.label[i] >> 32));

@@ -35,7 +35,8 @@ inline bool select_entries(const Block &block, const uint64_t *labels, size_t n,
 }
 
 // The same flags for the labels of one sub-block, by voxel value. Answers how many are set.
-inline uint32_t select_local(const Block &block, const SubBlock &sub, const std::vector<uint8_t> &wanted, uint8_t *out) {
+inline uint32_t select_local(
+    const Block &block, const SubBlock &sub, const std::vector<uint8_t> &wanted, uint8_t *out) {
     if (sub.labels == 0) return out[0] = wanted[block.entries];
     uint32_t set = 0;
     for (uint32_t i = 0; i < sub.labels; ++i) set += out[i] = wanted[sub.position(i)];

@@ -69,7 +69,8 @@ inline void vote_ranks(const uint8_t *rank, uint8_t *winner) {
     for (int z = 0; z < 4; ++z, winner += 16) {
         Bytes candidate[8], votes[8];
         for (int slice = 0; slice < 2; ++slice, rank += 64) {
-            const Bytes row[4] = {load_bytes(rank), load_bytes(rank + 16), load_bytes(rank + 32), load_bytes(rank + 48)};
+            Bytes row[4];
+            for (int i = 0; i < 4; ++i) row[i] = load_bytes(rank + 16 * i);
             for (int x = 0; x < 2; ++x) {
                 const Bytes low = x ? odd_bytes(row[0], row[1]) : even_bytes(row[0], row[1]);
                 const Bytes high = x ? odd_bytes(row[2], row[3]) : even_bytes(row[2], row[3]);

@@ -64,7 +64,8 @@ def _of_folder(path: Path, engine: str | None, options: Mapping[str, Any]) -> Co
     if engine is None:
         engine = "lmdb" if (path / "data.mdb").is_file() else "leveldb"
     config = configuration.from_folder(path, engine)
-    stores = {name: replace(store, options=options) for name, store in config.stores.items()}
+    changes: dict[str, Any] = {"options": options, **({"path": ""} if engine == "memory" else {})}
+    stores = {name: replace(store, **changes) for name, store in config.stores.items()}
     return replace(config, stores=stores)
 
 

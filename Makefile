@@ -41,9 +41,14 @@ conformance: $(VENV)/.test
 bench: $(VENV)/.test
 	$(PYTEST) benchmarks --benchmark-only --benchmark-columns=min,median,rounds --benchmark-sort=name -p no:cacheprovider
 
-# Kernels built with AddressSanitizer, fed with broken and hostile input.
+# Kernels built with AddressSanitizer, fed with broken and hostile input for SECONDS.
+SECONDS ?= 60
+SANITIZED := build/sanitize/lib
 sanitize: $(VENV)/.test
-	$(BIN)/python tests/sanitize/run.py
+	$(BIN)/python -m pip install --quiet setuptools cython numpy
+	DVIDCORE_SANITIZE=1 $(BIN)/python setup.py -q build_py --build-lib $(SANITIZED) build_ext --build-lib $(SANITIZED) --build-temp build/sanitize/temp
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" PYTHONMALLOC=malloc \
+		ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED) $(BIN)/python tests/sanitize/run.py --seconds $(SECONDS)
 
 # The crash, concurrency and model tests again, for longer.
 soak: $(VENV)/.test

@@ -7,7 +7,7 @@ electron microscopy, is stored plain and goes from the store into the answer in 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ SLAB = 16 << 20
 
 Keys = list[bytes]
 Values = list[Value]
+Mask = Callable[[ZYX, NDArray[Any]], None]
+"""Changes those voxels of a box, given by its offset and its array, that a region of interest leaves out."""
 
 
 class StoredBlocks:
@@ -79,22 +81,25 @@ class StoredBlocks:
     def _filled(self, size: tuple[int, ...]) -> NDArray[Any]:
         return np.full(self.element.shape(size), self.background, self.element.dtype)
 
-    def read(self, view: View, offset: ZYX, size: ZYX) -> NDArray[Any]:
+    def read(self, view: View, offset: ZYX, size: ZYX, mask: Mask | None = None) -> NDArray[Any]:
         """The voxels of a box: shape ``size``, for several channels these behind; the background where none are stored.
 
-        Work is shared with the pool. Raises StoreError for a damaged block, Conflict for one that two merged versions
+        ``mask`` is applied to them. Work is shared with the pool. Raises StoreError for a damaged block, Conflict for one that two merged versions
         changed.
         """
         out = self.element.empty(size)
         parts = list(self._parts(offset, size))
-        if len(parts) == 1:
-            self._fill(view, out, offset)
-            return out
 
         def fill(part: tuple[ZYX, ZYX]) -> None:
             low, high = (ZYX(*(p - o for p, o in zip(point, offset, strict=True))) for point in part)
-            self._fill(view, out[low.z : high.z, low.y : high.y], part[0])
+            piece = out[low.z : high.z, low.y : high.y]
+            self._fill(view, piece, part[0])
+            if mask is not None:
+                mask(part[0], piece)
 
+        if len(parts) == 1:
+            fill(parts[0])
+            return out
         for _ in ordered_map(fill, parts, 2 * processors()):
             pass
         return out
@@ -135,11 +140,11 @@ class StoredBlocks:
         if values:
             blocks.gather(out, offset, self.block, zyx_array(keys), [self.voxels(v) for v in values])
 
-    def stream(self, view: View, offset: ZYX, size: ZYX) -> Iterator[memoryview]:
+    def stream(self, view: View, offset: ZYX, size: ZYX, mask: Mask | None = None) -> Iterator[memoryview]:
         """The voxels of a box in their order, in pieces of about SLAB bytes; the next is read while one is sent."""
 
         def piece(part: tuple[ZYX, ZYX]) -> memoryview:
-            return self.read(view, *part).reshape(-1).view(np.uint8).data
+            return self.read(view, *part, mask).reshape(-1).view(np.uint8).data
 
         return ordered_map(piece, self._slabs(offset, size), 2)
 
@@ -194,17 +199,23 @@ class StoredBlocks:
             return images.pack_jpeg(block, int(quality) if quality else images.DEFAULT_QUALITY, self.checksum)
         return codecs.pack(voxels, self.compression, self.checksum)
 
-    def cut(self, volume: NDArray[Any], origin: ZYX, version: int) -> Iterator[list[tuple[bytes, bytes]]]:
+    def cut(
+        self, volume: NDArray[Any], origin: ZYX, version: int, inside: NDArray[np.bool_] | None = None
+    ) -> Iterator[list[tuple[bytes, bytes]]]:
         """(key, value) of each block of a volume that starts at the voxel ``origin`` and consists of whole blocks.
 
-        The work is shared with the pool; a list is a part of it.
+        ``inside``, a bool for each block (z, y, x), leaves out those where it is False. The work is shared with the
+        pool; a list is a part of it.
         """
+        first = BlockBox.covering(origin, volume.shape[:3], self.block).low
 
         def part(bounds: tuple[ZYX, ZYX]) -> list[tuple[bytes, bytes]]:
             low, high = bounds
             size = ZYX(*(b - a for a, b in zip(low, high, strict=True)))
             out = []
             for z, y, x in BlockBox.covering(low, size, self.block).coords():
+                if inside is not None and not inside[z - first.z, y - first.y, x - first.x]:
+                    continue
                 voxels = blocks.scatter(volume, origin, self.block, (z, y, x))
                 out.append((self.key(z, y, x, version), self.pack(voxels)))
             return out

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dvidcore import images
-from dvidcore.datatypes.arguments import flag, text
+from dvidcore.datatypes.arguments import flag, integer, text
 from dvidcore.datatypes.base import OCTETS, Call, Reply, endpoint
 from dvidcore.datatypes.imageblk import oblique, planes
 from dvidcore.datatypes.imageblk.extents import Extents
 from dvidcore.datatypes.imageblk.properties import ImageProperties
-from dvidcore.datatypes.imageblk.stored import SLAB
+from dvidcore.datatypes.imageblk.stored import SLAB, Mask
+from dvidcore.datatypes.roi import region
+from dvidcore.datatypes.roi.region import Region
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX, check_aligned, check_box
 from dvidcore.storage.staged import StagedWrite
@@ -24,9 +31,10 @@ JPEG_SIDE = 65_500
 """The most rows or columns of a JPEG."""
 
 ROI = (
-    text("roi", None, "the name of an roi instance: only blocks inside of it"),
-    text("attenuation", None, "with roi: voxels outside are divided by 2 to this power, 1 to 7, instead of blanked"),
+    text("roi", None, "the name of an roi instance: voxels outside of it, at this version, are the background"),
+    integer("attenuation", None, "with roi, uint8: voxels outside are divided by 2 to this power instead", 1, 7),
 )
+WRITTEN = text("roi", None, "the name of an roi instance: only blocks inside of it, at this version, are written")
 MUTATE = flag("mutate", "true: older content is replaced")
 
 
@@ -45,7 +53,7 @@ class ImageVolumes(ImageProperties):
         size: str,
         offset: ZYX,
         roi: str | None,
-        attenuation: str | None,
+        attenuation: int | None,
         format: str = "",
     ) -> Reply:
         """The voxels of any box, or a slice along the axes as an image.
@@ -54,12 +62,12 @@ class ImageVolumes(ImageProperties):
         fastest); with the format ``jpg`` one image of dx columns and dy·dz rows. ``xy``, ``xz`` or ``yz`` is a slice
         of ``width_height``: png (default), jpg, jpg:QUALITY, tif or bmp. Voxels that are not stored are the background.
         """
-        self._check_roi(roi)
+        mask = self._mask(call, roi, attenuation)
         plane = planes.parse_dims(dims)
         if plane is None:
-            return self._volume(call.view, planes.parse_volume(size, offset), offset, format)
+            return self._volume(call.view, planes.parse_volume(size, offset), offset, format, mask)
         kind, quality = images.parse_format(format)
-        return self._image(self._slice(call.view, plane, *planes.parse_image(size), offset), kind, quality)
+        return self._image(self._slice(call.view, plane, planes.parse_image(size), offset, mask), kind, quality)
 
     @endpoint("GET", "isotropic/{dims:text}/{size:text}/{offset:point}", query=ROI, answers=OCTETS, throttle=True)
     @endpoint(
@@ -77,17 +85,17 @@ class ImageVolumes(ImageProperties):
         size: str,
         offset: ZYX,
         roi: str | None,
-        attenuation: str | None,
+        attenuation: int | None,
         format: str = "",
     ) -> Reply:
         """As ``raw``, but slices are stretched where the voxels are not square.
 
         ``width_height`` are pixels of the finer resolution of the plane.
         """
-        self._check_roi(roi)
+        mask = self._mask(call, roi, attenuation)
         plane = planes.parse_dims(dims)
         if plane is None:
-            return self._volume(call.view, planes.parse_volume(size, offset), offset, format)
+            return self._volume(call.view, planes.parse_volume(size, offset), offset, format, mask)
         if not self._is_picture():
             raise BadRequest(f"isotropic: slices of {self.typename} have no colours that could be averaged; use raw")
         kind, quality = images.parse_format(format)
@@ -95,7 +103,7 @@ class ImageVolumes(ImageProperties):
         _check_pixels(width * height, oblique.MAX_PIXELS)
         resolution = self.record.settings["VoxelSize"][::-1]
         have = planes.source_size(width, height, resolution[plane.columns], resolution[plane.rows])
-        image = self._slice(call.view, plane, *have, offset)
+        image = self._slice(call.view, plane, have, offset, mask)
         return self._image(planes.resample(image, width, height), kind, quality)
 
     @endpoint(
@@ -124,22 +132,22 @@ class ImageVolumes(ImageProperties):
         x, y, z = self.record.settings["VoxelSize"]
         return self._image(oblique.cut(self.stored, call.view, plane, (z, y, x)), kind, quality)
 
-    def _volume(self, view: View, size: ZYX, offset: ZYX, format: str) -> Reply:
+    def _volume(self, view: View, size: ZYX, offset: ZYX, format: str, mask: Mask | None) -> Reply:
         total = self._check_bytes(size.z * size.y * size.x)
         if format in ("jpg", "jpeg"):
             if size.y * size.z > JPEG_SIDE or size.x > JPEG_SIDE:
                 raise BadRequest(f"format: a JPEG has at most {JPEG_SIDE} rows (dy·dz) and columns (dx)")
-            volume = self.stored.read(view, offset, size)
+            volume = self.stored.read(view, offset, size, mask)
             return self._image(volume.reshape(size.z * size.y, size.x, *volume.shape[3:]), "jpg")
         if total > MAX_BUFFER:
-            return Reply(self.stored.stream(view, offset, size), length=total)
-        return Reply(self.stored.read(view, offset, size).reshape(-1).view("u1").data)
+            return Reply(self.stored.stream(view, offset, size, mask), length=total)
+        return Reply(self.stored.read(view, offset, size, mask).reshape(-1).view("u1").data)
 
-    def _slice(self, view: View, plane: planes.Plane, width: int, height: int, offset: ZYX) -> Any:
-        size = plane.size(width, height)
+    def _slice(self, view: View, plane: planes.Plane, image: tuple[int, int], offset: ZYX, mask: Mask | None) -> Any:
+        size = plane.size(*image)
         check_box(offset, size)
-        _check_pixels(width * height, MAX_PIXELS)
-        return plane.image(self.stored.read(view, offset, size))
+        _check_pixels(math.prod(image), MAX_PIXELS)
+        return plane.image(self.stored.read(view, offset, size, mask))
 
     def _is_picture(self) -> bool:
         """Whether the values are intensities, which can be averaged and shown in a lossy format."""
@@ -152,34 +160,43 @@ class ImageVolumes(ImageProperties):
             raise BadRequest(f"format: a JPEG has at most {JPEG_SIDE} rows and columns")
         return Reply(images.encode(images.pixels(image), kind, quality), images.CONTENT_TYPES[kind])
 
-    def _check_roi(self, roi: str | None) -> None:
-        if roi is not None:
-            raise BadRequest(f'roi: there is no roi instance "{roi[:60]}" in this repo')
+    def _mask(self, call: Call, roi: str | None, attenuation: int | None) -> Mask | None:
+        """What the arguments do to the voxels that are read."""
+        if roi is None:
+            if attenuation is not None:
+                raise BadRequest("attenuation: it needs roi, which says what is attenuated")
+            return None
+        found = region.named(self, call, roi)
+        if attenuation is None:
+            return partial(found.blank, value=self.stored.background)
+        if self.element.name != "uint8":
+            raise BadRequest(f"attenuation: voxels of {self.typename} cannot be attenuated, only those of uint8blk")
+        return partial(_attenuate, found, attenuation)
 
     @endpoint(
         "POST",
         "raw/{dims:text}/{size:text}/{offset:point}",
-        query=(ROI[0], MUTATE),
+        query=(WRITTEN, MUTATE),
         throttle=True,
     )
     def post_raw(self, call: Call, *, dims: str, size: str, offset: ZYX, roi: str | None, mutate: bool) -> None:
         """Stores the voxels of a box of whole blocks, all or nothing.
 
         ``dims`` is ``0_1_2``; offset and size are multiples of the block size. The body is exactly the voxels, in the
-        form that GET answers. The version's extents grow to cover the box.
+        form that GET answers. The version's extents grow to cover the box, also what ``roi`` leaves out of it.
         """
-        self._check_roi(roi)
+        limit = None if roi is None else region.named(self, call, roi)
         if planes.parse_dims(dims) is not None:
             raise BadRequest(f'dims: "{dims}" is a slice; only volumes, 0_1_2, can be written')
         box = planes.parse_volume(size, offset)
         check_aligned(offset, box, self.stored.block)
         self._check_body(call.body, box.z * box.y * box.x, f"a box of {box.xyz()} voxels")
         with StagedWrite(self.engine) as staged:
-            self._stage(staged, call, offset, box)
+            self._stage(staged, call, offset, box, limit)
             self._commit(call, staged, Extents.of_box(offset, box))
 
-    def _stage(self, staged: StagedWrite, call: Call, offset: ZYX, size: ZYX) -> None:
-        """Reads a box of whole blocks from the body, some layers of blocks at a time, and puts them."""
+    def _stage(self, staged: StagedWrite, call: Call, offset: ZYX, size: ZYX, limit: Region | None) -> None:
+        """Reads a box of whole blocks from the body, some layers of blocks at a time, and puts those in the limit."""
         stored = self.stored
         layer = stored.block.z * size.y * size.x * self.element.nbytes
         step = max(1, SLAB // layer) * stored.block.z
@@ -187,9 +204,16 @@ class ImageVolumes(ImageProperties):
             depth = min(step, size.z - z)
             slab = ZYX(depth, size.y, size.x)
             volume = self.element.array(call.body.read(depth * size.y * size.x * self.element.nbytes), slab)
-            for rows in stored.cut(volume, ZYX(offset.z + z, offset.y, offset.x), call.version):
+            at = ZYX(offset.z + z, offset.y, offset.x)
+            inside = None if limit is None else limit.blocks(at, slab, stored.block)
+            for rows in stored.cut(volume, at, call.version, inside):
                 for key, value in rows:
                     staged.put(key, value)
+
+
+def _attenuate(found: Region, power: int, offset: ZYX, voxels: NDArray[np.uint8]) -> None:
+    for layer, outside in found.outside(offset, voxels):
+        np.right_shift(layer, power, out=layer, where=outside)
 
 
 def _check_pixels(pixels: int, most: int) -> None:

@@ -25,6 +25,7 @@ from dvidcore.datatypes.labels import counters, stored
 from dvidcore.datatypes.labels.downres import coarser
 from dvidcore.datatypes.labels.indexing import index_changes
 from dvidcore.datatypes.labels.rows import pack_u64, unpack_u64
+from dvidcore.datatypes.roi.region import Region
 from dvidcore.errors import BadRequest, GuardFailed
 from dvidcore.geometry import ZYX, check_aligned, check_box
 from dvidcore.pool import ordered_map
@@ -145,8 +146,11 @@ def _read_stream(label: LabelEngine, body: Body, count: bool) -> list[Prepared]:
     return list({p.at: p for p in made}.values())
 
 
-def _read_raw(label: LabelEngine, body: Body, offset: ZYX, size: ZYX, compression: str) -> list[Prepared]:
+def _read_raw(
+    label: LabelEngine, body: Body, offset: ZYX, size: ZYX, compression: str, *, limit: Region | None
+) -> list[Prepared]:
     count = label.indexed
+    inside = None if limit is None else limit.blocks(offset, size, label.block)
     bz, by, bx = label.block
     oz, oy, ox = (o // b for o, b in zip(offset, label.block, strict=True))
 
@@ -154,6 +158,8 @@ def _read_raw(label: LabelEngine, body: Body, offset: ZYX, size: ZYX, compressio
         for k, slab in enumerate(slabs(body, size, bz, compression)):
             for y in range(0, size.y, by):
                 for x in range(0, size.x, bx):
+                    if inside is not None and not inside[k, y // by, x // bx]:
+                        continue
                     yield ZYX(oz + k, oy + y // by, ox + x // bx), slab[:, y : y + by, x : x + bx]
 
     return list(ordered_map(lambda box: _prepared(box[0], blocks.encode(box[1]), count), boxes()))
@@ -162,16 +168,20 @@ def _read_raw(label: LabelEngine, body: Body, offset: ZYX, size: ZYX, compressio
 # -- requests ----------------------------------------------------------------------------------------------------------
 
 
-def post_raw(label: LabelEngine, call: Call, offset: ZYX, size: ZYX, compression: str) -> None:
+def post_raw(
+    label: LabelEngine, call: Call, offset: ZYX, size: ZYX, compression: str, *, limit: Region | None = None
+) -> None:
     """Stores a block-aligned raw volume of supervoxels with its index and all coarser scales, in one write.
 
+    Blocks outside of ``limit`` are left as they are; the extents grow by the whole volume.
     Raises BadRequest, with nothing stored, unless the body is exactly such a volume under ``compression``
     (``""``, ``"lz4"`` or ``"gzip"``).
     """
     check_aligned(offset, size, label.block)
     check_box(offset, size)
-    made = _read_raw(label, call.body, offset, size, compression)
-    _Write(label, call, made, downres=True, indexing=label.indexed).commit()
+    made = _read_raw(label, call.body, offset, size, compression, limit=limit)
+    end = ZYX(*(o + s - 1 for o, s in zip(offset, size, strict=True)))
+    _Write(label, call, made, downres=True, indexing=label.indexed, extents=(offset, end)).commit()
 
 
 def post_blocks(label: LabelEngine, call: Call, scale: int, downres: bool, indexing: bool) -> None:
@@ -208,7 +218,9 @@ class _Write:
         downres: bool = False,
         indexing: bool = False,
         voxels_only: bool = False,
+        extents: counters.Box | None = None,
     ) -> None:
+        """``extents``: the voxels that the request was about; without, those of its blocks."""
         self.label = label
         self.call = call
         self.made = made
@@ -216,10 +228,11 @@ class _Write:
         self.downres = downres
         self.indexing = indexing
         self.blocks_alone = voxels_only or scale > 0
+        self.extents = extents
 
     def commit(self) -> None:
         """Stores everything or, where it raises, nothing."""
-        if not self.made:
+        if not self.made and self.extents is None:
             return
         shift = max(self.label.scales, _TILE_BITS) - self.scale
         tiles = {ZYX(p.at.z >> shift, p.at.y >> shift, p.at.x >> shift) for p in self.made}
@@ -259,14 +272,18 @@ class _Write:
 
     def _put_totals(self, view: View, final: Batch) -> None:
         label = self.label
-        if self.indexing:
+        if self.indexing and self.made:
             change = label.repo.next_mutation_id()
             index_changes(label, self.call, [(p.at, p.labels, p.voxels) for p in self.made], change, final)
         largest = max((int(p.labels[-1]) for p in self.made if len(p.labels)), default=0)
         counters.raise_maximum(label, view, final, largest)
+        counters.grow_extents(label, view, final, self.extents or self._box())
+
+    def _box(self) -> counters.Box:
+        """The lowest and the highest voxel of the blocks."""
         ends = np.array([p.at for p in self.made], np.int64)
-        low, high = ends.min(axis=0) * label.block, (ends.max(axis=0) + 1) * label.block - 1
-        counters.grow_extents(label, view, final, (tuple(low.tolist()), tuple(high.tolist())))
+        low, high = ends.min(axis=0) * self.label.block, (ends.max(axis=0) + 1) * self.label.block - 1
+        return tuple(low.tolist()), tuple(high.tolist())
 
     def _store(self, write: StagedWrite, final: Batch, guard: dict[bytes, bytes | None]) -> bool:
         for key, value in guard.items():

@@ -22,6 +22,7 @@ from dvidcore.storage.keys import TYPE_KEY_OFFSET, prefix_end, zyx_key, zyx_of
 if TYPE_CHECKING:
     from dvidcore.datatypes.base import Call
     from dvidcore.datatypes.labels.engine import LabelEngine
+    from dvidcore.datatypes.roi.region import Region
 
 Stored = bytes | memoryview
 T = TypeVar("T")
@@ -39,11 +40,20 @@ _KEPT = 64
 class BlockReader:
     """Reads the blocks of a scale. Above the last scale, as where nothing was written, there are none."""
 
-    __slots__ = ("_mapped", "_prefix", "_present", "shape", "view")
+    __slots__ = ("_limit", "_mapped", "_prefix", "_present", "shape", "view")
 
-    def __init__(self, data: LabelEngine, call: Call, scale: int = 0, supervoxels: bool = False) -> None:
+    def __init__(
+        self,
+        data: LabelEngine,
+        call: Call,
+        scale: int = 0,
+        supervoxels: bool = False,
+        limit: Region | None = None,
+    ) -> None:
+        """With ``limit`` the voxels outside of that region read as 0 in ``fill`` and ``box``."""
         mapped = None if supervoxels else data.mapping.at(call)
         self._mapped: Mapped | None = None if mapped is None or mapped.identity else mapped
+        self._limit = limit
         self._present = scale <= data.scales
         self._prefix = data.rows.scale(scale) if self._present else b""
         self.view = call.view
@@ -116,6 +126,11 @@ class BlockReader:
 
         Only the sub-blocks that the box touches are decoded, several blocks at a time.
         """
+        self._decode(offset, out)
+        if self._limit is not None:
+            self._limit.blank(offset, out)
+
+    def _decode(self, offset: ZYX, out: NDArray[np.uint64]) -> None:
         box = BlockBox.covering(offset, out.shape, self.shape)
         found = list(self.scan(box))
         if len(found) < len(box):

@@ -10,19 +10,22 @@ from dvidcore.datatypes.base import JSON, OCTETS, Call, Reply, endpoint
 from dvidcore.datatypes.labels import ingest, inputs, points, slices, streams, volume
 from dvidcore.datatypes.labels.engine import LabelEngine
 from dvidcore.datatypes.labels.reader import BlockReader
+from dvidcore.datatypes.roi import region
+from dvidcore.datatypes.roi.region import Region
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import INT32_MAX, ZYX, BlockBox, check_aligned, check_box
 
 SCALE = integer("scale", 0, "0 is full resolution, each further one half of it", 0, INT32_MAX)
 SUPERVOXELS = flag("supervoxels", "true: supervoxels instead of bodies")
 THROTTLE = flag("throttle", "true or on: 503 where too many such requests are running", ("true", "on"))
-ROI = text("roi", None, "name of a region of interest that limits what is read or written")
+ROI = text("roi", None, "the name of an roi instance: voxels outside of it, at this version, are 0")
+WRITTEN = text("roi", None, "the name of an roi instance: only blocks inside of it, at this version, are written")
 HASH = text("hash", "", "MD5 of the body in lower-case hex, checked")
 RAW = [SCALE, SUPERVOXELS, ROI, choice("compression", "", "of a volume", volume.COMPRESSIONS), THROTTLE]
 PSEUDOCOLOR = [SCALE, ROI, THROTTLE]
 POST_RAW = [
     choice("compression", "", "of the body", ("", "lz4", "gzip")),
-    ROI,
+    WRITTEN,
     flag("mutate", "accepted: a POST always replaces what is there"),
     THROTTLE,
 ]
@@ -44,9 +47,13 @@ class LabelVoxels(LabelEngine):
 
     # -- voxels --------------------------------------------------------------------------------------------------------
 
-    def _no_roi(self, roi: str | None) -> None:
-        if roi is not None:
-            raise BadRequest(f'roi: there is no roi instance "{roi[:60]}"')
+    def _limit(self, call: Call, roi: str | None, scale: int = 0) -> Region | None:
+        """The region that a request names."""
+        if roi is None:
+            return None
+        if scale:
+            raise BadRequest(f"roi: it is in voxels of scale 0, not of scale {scale}")
+        return region.named(self, call, roi)
 
     @endpoint("GET", "raw/{dims:text}/{size:text}/{offset:point}", query=RAW, answers=OCTETS, throttle=True)
     @endpoint("GET", "raw/{dims:text}/{size:text}/{offset:point}/{format:any}", query=RAW, throttle=True)
@@ -70,9 +77,9 @@ class LabelVoxels(LabelEngine):
         gzip, google (neuroglancer's compressed_segmentation) or googlegzip. ``format`` of a slice: png (16-bit RGBA
         whose eight bytes are the label, little-endian), jpg, jpg:quality, tiff or bmp.
         """
-        self._no_roi(roi)
+        limit = self._limit(call, roi, scale)
         shape = slices.parse_shape(dims, size)
-        reader = BlockReader(self, call, scale, supervoxels)
+        reader = BlockReader(self, call, scale, supervoxels, limit)
         if shape.plane is None:
             volume.check_volume(offset, shape.size)
             return volume.answer(reader, offset, shape.size, compression)
@@ -96,9 +103,9 @@ class LabelVoxels(LabelEngine):
         **_: Any,
     ) -> Reply:
         """As raw, but a slice has square pixels where the voxel size differs along its axes."""
-        self._no_roi(roi)
+        limit = self._limit(call, roi, scale)
         shape = slices.parse_shape(dims, size)
-        reader = BlockReader(self, call, scale, supervoxels)
+        reader = BlockReader(self, call, scale, supervoxels, limit)
         if shape.plane is None:
             volume.check_volume(offset, shape.size)
             return volume.answer(reader, offset, shape.size, compression)
@@ -123,9 +130,9 @@ class LabelVoxels(LabelEngine):
         **_: Any,
     ) -> Reply:
         """A slice as an RGB image that shows each body in a colour of its own (three bytes of the label's hash)."""
-        self._no_roi(roi)
+        reader = BlockReader(self, call, scale, limit=self._limit(call, roi, scale))
         kind = images.parse_format(format)
-        labels = slices.read(BlockReader(self, call, scale), offset, slices.parse_shape(dims, size))
+        labels = slices.read(reader, offset, slices.parse_shape(dims, size))
         return slices.pseudocolor_image(labels, *kind)
 
     @endpoint(
@@ -137,13 +144,16 @@ class LabelVoxels(LabelEngine):
     def post_raw(
         self, call: Call, *, dims: str, size: str, offset: ZYX, compression: str, roi: str | None, **_: Any
     ) -> None:
-        """Stores a block-aligned box of supervoxels (uint64, x fastest) with its index and all coarser scales."""
-        self._no_roi(roi)
+        """Stores a block-aligned box of supervoxels (uint64, x fastest) with its index and all coarser scales.
+
+        The extents grow to cover the box, also what ``roi`` leaves out of it.
+        """
+        limit = self._limit(call, roi)
         shape = slices.parse_shape(dims, size)
         if shape.plane is not None:
             raise BadRequest("dims: only volumes (0_1_2) can be posted")
         volume.check_volume(offset, shape.size)
-        ingest.post_raw(self, call, offset, shape.size, compression)
+        ingest.post_raw(self, call, offset, shape.size, compression, limit=limit)
 
     # -- blocks --------------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dvidcore import budget
 from dvidcore.datatypes.labels import streams
 from dvidcore.geometry import ZYX, BlockBox
 from dvidcore.repos import Database, OneStore
@@ -90,12 +91,14 @@ def test_a_box_as_large_as_the_lattice(seg):
 
 @pytest.mark.parametrize("limit", [0, 10_000, 300_000])
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_a_large_answer_in_pieces_is_the_same(seg, monkeypatch, limit, compression):
+@pytest.mark.parametrize("share", [0, 500_000, 1 << 30])
+def test_a_large_answer_in_pieces_is_the_same(seg, monkeypatch, *, limit, compression, share):
     path = f"blocks/480_320_640/-240_-160_-320?compression={compression}"
     whole = seg.get(path)
     monkeypatch.setattr(streams, "WHOLE", limit)
     monkeypatch.setattr(streams, "_PIECE", 5_000)
     monkeypatch.setattr(streams, "_BATCH", 2)
+    monkeypatch.setattr(budget.answers, "limit", share)
     assert seg.get(path) == whole
     listed = ",".join(f"{x},{y},{z}" for z, y, x in sorted(BUILT))
     assert seg.get(f"specificblocks?blocks={listed}&compression={compression}") == whole

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dvidcore import budget
 from dvidcore.datatypes.labels import volume as volumes
 from dvidcore.datatypes.labels.slices import murmur3
 from dvidcore.repos import Database, OneStore
@@ -54,8 +55,10 @@ def test_compressed_segmentation_of_any_offset(seg, box, compression):
 
 @pytest.mark.parametrize("compression", ["", "gzip", "google", "googlegzip"])
 @pytest.mark.parametrize("limit", [1, 100_000, 700_000])
-def test_an_answer_in_slabs_is_the_same(seg, monkeypatch, compression, limit):
+@pytest.mark.parametrize("share", [0, 1 << 30])
+def test_an_answer_in_slabs_is_the_same(seg, monkeypatch, *, compression, limit, share):
     monkeypatch.setattr(volumes, "STREAMED", limit)
+    monkeypatch.setattr(budget.answers, "limit", share)
     size, offset = (120, 48, 88), (-59, -20, -71)
     answer = seg.ask(f"raw/0_1_2/{xyz(size)}/{xyz(offset)}?compression={compression}")
     assert answer.status == 200
@@ -66,6 +69,7 @@ def test_an_answer_in_slabs_is_the_same(seg, monkeypatch, compression, limit):
 
 def test_a_slab_is_bounded_by_its_bytes(seg, monkeypatch):
     monkeypatch.setattr(volumes, "STREAMED", 8 * 48 * 88 * 3)
+    monkeypatch.setattr(budget.answers, "limit", 0)
     answer = seg.ask(f"raw/0_1_2/{xyz((40, 48, 88))}/{xyz((-59, -20, -71))}")
     np.testing.assert_array_equal(volume(answer.body, (40, 48, 88)), seg.cut((-59, -20, -71), (40, 48, 88)))
 

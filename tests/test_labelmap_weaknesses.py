@@ -7,6 +7,7 @@ import gzip
 import numpy as np
 import pytest
 
+from dvidcore import budget
 from dvidcore.datatypes.labels import streams
 from dvidcore.datatypes.labels.labelmap import LabelMap
 from dvidcore.storage.engine import Batch
@@ -167,6 +168,7 @@ def test_an_error_is_never_text_behind_data(seg, path):
 def test_an_error_late_in_a_stream_breaks_the_connection(seg, monkeypatch):
     monkeypatch.setattr(streams, "WHOLE", 1)
     monkeypatch.setattr(streams, "_PIECE", 1)
+    monkeypatch.setattr(budget.answers, "limit", 0)
     corrupt_a_block(seg)
     answer = seg.ask("blocks/192_64_128/-96_-32_-64?compression=uncompressed")
     assert answer.status == 200

@@ -8,13 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore import blocks
-from dvidcore.datatypes.labels.reader import BlockReader, Stored, spread
+from dvidcore.datatypes.labels.reader import BlockReader
 
-_TOGETHER = 16
-"""Blocks that one task looks into."""
-
-Group = tuple[list[int], Stored, int, int]
-"""A block coordinate, the stored block, and which of the sorted points lie in it."""
+_BATCH = 512
+"""Blocks that are held inflated at once."""
 
 
 def label_at(reader: BlockReader, point: Sequence[int]) -> int:
@@ -43,12 +40,11 @@ def labels_at(reader: BlockReader, points: NDArray[np.int64]) -> NDArray[np.uint
     ends = [*first[1:], len(points)]
     coords = block[starts].tolist()
     groups = [(c, v, a, b) for c, v, a, b in zip(coords, reader.get(coords), first, ends, strict=True) if v is not None]
-
-    def look_up(some: Sequence[Group]) -> None:
-        for coord, value, start, stop in some:
-            out[start:stop] = blocks.lookup(reader.supervoxels(coord, value, keep=True), inside[start:stop])
-
-    spread(look_up, groups, _TOGETHER)
+    for at in range(0, len(groups), _BATCH):
+        batch = groups[at : at + _BATCH]
+        coded = reader.supervoxels_of_all([(coord, value) for coord, value, _, _ in batch])
+        for inflated, (_, _, start, stop) in zip(coded, batch, strict=True):
+            out[start:stop] = blocks.lookup(inflated, inside[start:stop])
     back = np.empty_like(out)
     back[order] = out
     return reader.bodies(back)

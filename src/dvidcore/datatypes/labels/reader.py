@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dvidcore import blocks
 from dvidcore.datatypes.labels import stored
-from dvidcore.datatypes.labels.coded_cache import coded_blocks
+from dvidcore.datatypes.labels.coded_cache import Place, coded_blocks
 from dvidcore.datatypes.labels.mapping import Mapped
 from dvidcore.geometry import ZYX, BlockBox
 from dvidcore.pool import ordered_map
@@ -31,8 +31,8 @@ _ZYX_AT = TYPE_KEY_OFFSET + 1
 _SKIPPED = 4
 """Blocks outside of a box that a scan passes before it is cheaper to seek to the next one inside."""
 _WINDOW = 8
-_TOGETHER = 4
-"""Blocks that one task decodes."""
+_TOGETHER = 8
+"""Blocks that one task decodes; so few are not worth a second processor."""
 _KEPT = 64
 """Up to this many blocks of a box stay inflated; those of larger boxes would only drive out others."""
 
@@ -79,8 +79,23 @@ class BlockReader:
         """As ``coded``, but always with supervoxels."""
         return self._kept(coord, value, keep) or stored.coded(value)
 
+    def supervoxels_of_all(self, found: Sequence[tuple[Sequence[int], Stored]]) -> list[bytes]:
+        """``supervoxels`` of many blocks, kept; those that must be inflated are, on all processors."""
+        out = [coded_blocks.find(self._place(coord), value) for coord, value in found]
+        missing = [k for k, block in enumerate(out) if block is None]
+
+        def inflate(some: Sequence[int]) -> None:
+            for k in some:
+                out[k] = self.supervoxels(*found[k], keep=True)
+
+        spread(inflate, missing, _TOGETHER)
+        return [block for block in out if block is not None]
+
+    def _place(self, coord: Sequence[int]) -> Place:
+        return self._prefix, coord[0], coord[1], coord[2]
+
     def _kept(self, coord: Sequence[int], value: Stored, keep: bool) -> bytes | None:
-        place = (self._prefix, coord[0], coord[1], coord[2])
+        place = self._place(coord)
         block = coded_blocks.find(place, value)
         if block is None and keep:
             block = stored.coded(value)

@@ -1,6 +1,6 @@
 """The voxels of a box: ``GET raw`` in three dimensions, in every compression.
 
-Large answers are made slab by slab, so that memory is bounded by a slab, wherever the format lets them.
+Large answers are made slab by slab, so that memory is bounded, wherever the format and speed let them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-from dvidcore import blocks, codecs
+from dvidcore import blocks, budget, codecs
 from dvidcore.datatypes.base import Buffer, Reply
 from dvidcore.datatypes.labels.reader import BlockReader
 from dvidcore.errors import BadRequest
@@ -23,7 +23,7 @@ COMPRESSIONS = ("", "lz4", "gzip", "google", "googlegzip")
 MAX_BYTES = 3 << 30
 """The largest volume that is answered, uncompressed, unless the server is configured for another."""
 STREAMED = 32 << 20
-"""Volumes beyond this many bytes are answered in slabs."""
+"""Volumes beyond this many bytes are made in slabs, but for plain ones while the budget of large answers lasts."""
 _GZIP_LEVEL = 1
 _TABLE_LIMIT = 1 << 24
 """Offsets of compressed_segmentation tables have 24 bits."""
@@ -42,13 +42,19 @@ def answer(reader: BlockReader, offset: ZYX, size: ZYX, compression: str) -> Rep
         return _segmentation(reader, offset, size, zipped=compression == "googlegzip")
     if compression == "lz4":
         return Reply(_lz4(reader.box(offset, size)))
-    if 8 * math.prod(size) > STREAMED:
-        pieces = _slabs(reader, offset, size)
-        if compression == "gzip":
-            return Reply(_gzipped(pieces))
-        return Reply((_bytes(slab) for slab in pieces), length=8 * math.prod(size))
-    volume = _bytes(reader.box(offset, size))
-    return Reply(codecs.gzip(volume, _GZIP_LEVEL) if compression == "gzip" else volume)
+    total = 8 * math.prod(size)
+    if compression == "gzip":
+        if total > STREAMED:
+            return Reply(_gzipped(_slabs(reader, offset, size)))
+        return Reply(codecs.gzip(_bytes(reader.box(offset, size)), _GZIP_LEVEL))
+    if total <= STREAMED:
+        return Reply(_bytes(reader.box(offset, size)))
+    if not budget.answers.take(total):
+        return Reply((_bytes(slab) for slab in _slabs(reader, offset, size)), length=total)
+    volume = np.empty(tuple(size), np.uint64)
+    budget.answers.lend(volume, total)
+    reader.fill(offset, volume)
+    return Reply(_bytes(volume))
 
 
 def _bytes(volume: NDArray[np.uint64]) -> memoryview:

@@ -9,15 +9,16 @@ that names a subclass of :class:`Engine`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, ClassVar, Literal, Self, overload
+from typing import Any, ClassVar, Literal, Self, TypeVar, overload
 
 from dvidcore import errors
 
 Key = bytes
 Value = bytes | memoryview
 Row = tuple[bytes, Value]
+_T = TypeVar("_T")
 
 # Deleting a range holds at most this many keys in memory and in one batch.
 DELETE_CHUNK = 10_000
@@ -108,6 +109,33 @@ class Snapshot(Reader):
     @abstractmethod
     def floor(self, start: Key, last: Key) -> Row | None:
         """The row with the greatest key in ``start <= key <= last``, both included; ``None`` where there is none."""
+
+    # A stub stands for a value that is not read yet: it is empty where the value is, and else only the functions below
+    # understand it. An engine that keeps large values apart answers stubs faster than values, and reads many at once.
+    # To the others a value is its own stub.
+
+    def floor_stub(self, start: Key, last: Key) -> Row | None:
+        """:meth:`floor` with a stub in place of the value."""
+        return self.floor(start, last)
+
+    def stubs(self, start: Key, stop: Key) -> Iterator[Row]:
+        """:meth:`scan` with stubs in place of the values."""
+        return self.scan(start, stop)
+
+    def load(self, stub: Value) -> Value:
+        """The value that a stub of this snapshot stands for."""
+        return stub
+
+    def load_many(self, stubs: Sequence[Value | None]) -> list[Value | None]:
+        """The values of many stubs, in their order; ``None`` stays."""
+        return list(stubs)
+
+    def load_rows(self, rows: Iterator[tuple[_T, Value]]) -> Iterator[tuple[_T, Value]]:
+        """``rows`` with values in place of stubs. It takes rows before it answers them, a bounded amount of values ahead.
+
+        Where ``rows`` raises a ``DvidError``, that comes after the rows before it.
+        """
+        return rows
 
     @abstractmethod
     def close(self) -> None:

@@ -2,21 +2,27 @@
 
 plyvel lets go of the GIL in every call. Its iterators are not safe for two threads at once, so a snapshot keeps a few
 for :meth:`LevelDBSnapshot.floor` and hands each to one caller at a time: seeking a used one costs a third of making one.
+
+Large values are not LevelDB's: they go to segment files, see ``segments``, and LevelDB holds pointers to them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Self
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Self, TypeVar
 
 import plyvel
 
 from dvidcore import errors
-from dvidcore.storage.engine import Batch, Engine, Key, Row, Snapshot, guard_failed, option
+from dvidcore.storage.engine import Batch, Engine, Key, Row, Snapshot, Value, guard_failed, option
 from dvidcore.storage.folder import Folder
+from dvidcore.storage.pointers import INLINE, MARK, MARK_BYTES, Pointer, decode, is_pointer
+from dvidcore.storage.segments import MERGE_BYTES, Epoch, Segments
 from dvidcore.storage.writers import Writers
 
 MB = 1 << 20
+_K = TypeVar("_K")
+_FIRST_BYTES = 64 << 10  # what a scan reads ahead at first; it may end soon
 # plyvel raises RuntimeError for what is closed.
 _FAILURES = (plyvel.Error, RuntimeError)
 
@@ -31,20 +37,44 @@ def _failure(error: Exception) -> errors.StoreError:
 
 
 class LevelDBSnapshot(Snapshot):
-    __slots__ = ("_iterators", "_snapshot")
+    __slots__ = ("_epoch", "_iterators", "_segments", "_snapshot")
 
-    def __init__(self, snapshot: Any) -> None:
+    def __init__(self, snapshot: Any, segments: Segments, epoch: Epoch) -> None:
+        """``epoch`` must be from before the snapshot was made."""
         self._snapshot = snapshot
+        self._segments = segments
+        self._epoch: Epoch | None = epoch
         self._iterators: list[Any] = []
 
-    def get(self, key: Key) -> bytes | None:
+    def get(self, key: Key) -> Value | None:
         try:
-            value: bytes | None = self._snapshot.get(key)
+            stored: bytes | None = self._snapshot.get(key)
         except _FAILURES as error:
             raise _failure(error) from error
-        return value
+        return self.load(stored) if stored else stored
+
+    def get_many(self, keys: Iterable[Key]) -> list[Value | None]:
+        get = self._snapshot.get
+        try:
+            stored: list[Value | None] = [get(key) for key in keys]
+        except _FAILURES as error:
+            raise _failure(error) from error
+        return self.load_many(stored)
 
     def floor(self, start: Key, last: Key) -> Row | None:
+        row = self.floor_stub(start, last)
+        return None if row is None else (row[0], self.load(row[1]))
+
+    def rows(self, start: Key, stop: Key, reverse: bool) -> Iterator[Row]:
+        return self.load_rows(self._stored(start, stop, reverse))
+
+    def keys(self, start: Key, stop: Key, reverse: bool) -> Iterator[Key]:
+        try:
+            yield from self._snapshot.iterator(start=start, stop=stop, reverse=reverse, include_value=False)
+        except _FAILURES as error:
+            raise _failure(error) from error
+
+    def floor_stub(self, start: Key, last: Key) -> Row | None:
         iterators = self._iterators
         try:
             try:
@@ -66,26 +96,82 @@ class LevelDBSnapshot(Snapshot):
         iterators.append(iterator)
         return row
 
-    def rows(self, start: Key, stop: Key, reverse: bool) -> Iterator[Row]:
+    def stubs(self, start: Key, stop: Key) -> Iterator[Row]:
+        return self._stored(start, stop, False) if start < stop else iter(())
+
+    def _stored(self, start: Key, stop: Key, reverse: bool) -> Iterator[Row]:
         try:
             yield from self._snapshot.iterator(start=start, stop=stop, reverse=reverse)
         except _FAILURES as error:
             raise _failure(error) from error
 
-    def keys(self, start: Key, stop: Key, reverse: bool) -> Iterator[Key]:
+    def load(self, stub: Value) -> Value:
+        return _load(self._segments, stub) if stub[:MARK_BYTES] == MARK else stub
+
+    def load_many(self, stubs: Sequence[Value | None]) -> list[Value | None]:
+        values = list(stubs)
+        pointers: list[Pointer] = []
+        places: list[int] = []
+        for place, stub in enumerate(stubs):
+            if stub and stub[:MARK_BYTES] == MARK:
+                if is_pointer(stub):
+                    pointers.append(decode(stub))
+                    places.append(place)
+                else:
+                    values[place] = self.load(stub)
+        if pointers:
+            for place, value in zip(places, self._segments.read_many(pointers), strict=True):
+                values[place] = value
+        return values
+
+    def load_rows(self, rows: Iterator[tuple[_K, Value]]) -> Iterator[tuple[_K, Value]]:
+        epoch = self._epoch  # in use until the end, even if the snapshot is closed
+        waiting: list[tuple[_K, Value | Pointer]] = []
+        nbytes, most = 0, _FIRST_BYTES
         try:
-            yield from self._snapshot.iterator(start=start, stop=stop, reverse=reverse, include_value=False)
-        except _FAILURES as error:
-            raise _failure(error) from error
+            for row in rows:
+                stub = row[1]
+                if stub[:MARK_BYTES] != MARK:
+                    if not waiting:
+                        yield row
+                        continue
+                    waiting.append(row)
+                    nbytes += len(stub)
+                elif is_pointer(stub):
+                    pointer = decode(stub)
+                    waiting.append((row[0], pointer))
+                    nbytes += pointer.length
+                else:
+                    waiting.append((row[0], self.load(stub)))
+                if nbytes >= most:
+                    ready, waiting = waiting, []
+                    yield from self._read(ready)
+                    nbytes, most = 0, min(4 * most, MERGE_BYTES)
+        except errors.DvidError:  # what came before it is still to be answered
+            yield from self._read(waiting)
+            raise
+        yield from self._read(waiting)
+        del epoch
+
+    def _read(self, rows: list[tuple[_K, Value | Pointer]]) -> Iterator[tuple[_K, Value]]:
+        values = iter(self._segments.read_many([value for _, value in rows if isinstance(value, Pointer)]))
+        for key, value in rows:
+            yield key, next(values) if isinstance(value, Pointer) else value
 
     def close(self) -> None:
         while self._iterators:
             self._iterators.pop().close()
         self._snapshot.close()
+        self._epoch = None
+
+
+def _load(segments: Segments, stored: Value) -> Value:
+    """The value of a row that begins with the mark."""
+    return segments.read(decode(stored)) if is_pointer(stored) else stored[len(INLINE) :]
 
 
 class LevelDB(Engine):
-    """A LevelDB store in a folder.
+    """A LevelDB store in a folder, with large values in segment files beside it.
 
     Values are not compressed here, since the datatypes store them compressed. Options, with what they cost:
 
@@ -95,15 +181,21 @@ class LevelDB(Engine):
     - ``bloomfilterbitsperkey`` (10): bits kept per key to know without reading that a file lacks a key.
     - ``maxopenfiles`` (1000): of the operating system's limit.
     - ``blocksize`` (4096, bytes): what is read at least from the disk for one row.
+    - ``segmentthreshold`` (4096, bytes): values from this size on go to segment files; 0: none does. Stored values stay
+      where they are and readable, whatever it says.
+    - ``segmentbatch`` (65536, bytes): but only where a batch has so much of them, since it is one more sync; below, they
+      stay in LevelDB, which copies them a few times.
+    - ``segmentsize`` (256, MB): a new segment file is started at this size. Larger ones take longer to clean up.
     """
 
     name: ClassVar[str] = "leveldb"
 
-    def __init__(self, path: str, db: Any, folder: Folder) -> None:
+    def __init__(self, path: str, db: Any, folder: Folder, segments: Segments) -> None:
         self.path = path
         self._db = db
         self._folder = folder
         self._writers = Writers()
+        self._segments = segments
 
     @classmethod
     def open(cls, path: str, **options: Any) -> Self:
@@ -114,42 +206,70 @@ class LevelDB(Engine):
             "max_open_files": option(options, "maxopenfiles", 1000, 64),
             "block_size": option(options, "blocksize", 4096, 1024),
         }
+        segment_bytes = option(options, "segmentsize", 256, 1) * MB
+        threshold = option(options, "segmentthreshold", 4096)
+        least = option(options, "segmentbatch", 64 << 10)
         where = f"store {cls.name} @ {path}"
         folder = Folder(path, "CURRENT", where)
         try:
             db = plyvel.DB(path, create_if_missing=True, compression=None, **settings)
+            segments = Segments(path, segment_bytes, threshold, least)
         except (plyvel.Error, OSError) as error:
             folder.release()
             text = _text(error)
             if "/LOCK: " in text and "temporarily unavailable" in text:
                 raise errors.StoreError(f"{where} is in use by another process") from error
             raise errors.StoreError(f"{where} cannot be opened: {text}") from error
-        return cls(path, db, folder)
+        return cls(path, db, folder, segments)
 
     def snapshot(self) -> LevelDBSnapshot:
+        epoch = self._segments.epoch
         try:
-            return LevelDBSnapshot(self._db.snapshot())
+            return LevelDBSnapshot(self._db.snapshot(), self._segments, epoch)
         except _FAILURES as error:
             raise _failure(error) from error
 
     def write(self, batch: Batch, *, sync: bool = True, guard: Mapping[Key, bytes | None] | None = None) -> None:
         try:
-            writes = self._db.write_batch(sync=sync)
-            put, delete = writes.put, writes.delete
-            for key, value in batch.operations:
-                if value is None:
-                    delete(key)
-                else:
-                    put(key, value)
-            with self._writers.admit(batch, guard):
-                if guard:
-                    get = self._db.get
-                    for key, expected in guard.items():
-                        if get(key) != expected:
-                            raise guard_failed(key)
-                writes.write()
+            large = self._segments.large(batch)
+            if not large:
+                self._write(batch, None, sync, guard)
+                return
+            self._check(guard)  # for nothing to be stored if it fails already
+            with self._segments.storing(large) as rows:
+                self._write(batch, iter(rows), sync, guard)
         except _FAILURES as error:
             raise _failure(error) from error
+
+    def _write(
+        self, batch: Batch, pointers: Iterator[bytes] | None, sync: bool, guard: Mapping[Key, bytes | None] | None
+    ) -> None:
+        threshold = self._segments.threshold
+        writes = self._db.write_batch(sync=sync)
+        put, delete = writes.put, writes.delete
+        for key, value in batch.operations:
+            if value is None:
+                delete(key)
+            elif pointers is not None and len(value) >= threshold:
+                put(key, next(pointers))
+            elif value[:MARK_BYTES] == MARK:
+                put(key, INLINE + value)
+            else:
+                put(key, value)
+        with self._writers.admit(batch, guard):
+            self._check(guard)
+            writes.write()
+
+    def _check(self, guard: Mapping[Key, bytes | None] | None) -> None:
+        if guard:
+            epoch = self._segments.epoch
+            for key, expected in guard.items():
+                stored = self._db.get(key)
+                if stored and stored[:MARK_BYTES] == MARK:
+                    stored = _load(self._segments, stored)
+                if stored != expected:
+                    raise guard_failed(key)
+            del epoch
 
     def size(self, start: Key, stop: Key) -> int:
         try:
@@ -159,4 +279,5 @@ class LevelDB(Engine):
 
     def close(self) -> None:
         self._db.close()
+        self._segments.close()
         self._folder.release()

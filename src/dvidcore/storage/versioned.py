@@ -163,7 +163,16 @@ class View:
         One seek where the newest entry that is not newer than the version belongs to it or its ancestors, whatever the
         number of versions. Raises ``KeyConflict``.
         """
-        row = self.snapshot.floor(prefix_key, prefix_key + self._last)
+        stub = self._stub(prefix_key)
+        return self.snapshot.load(stub) if stub else None
+
+    def get_many(self, prefix_keys: Iterable[bytes]) -> list[Value | None]:
+        """The values under the keys, in their order. Raises ``KeyConflict``."""
+        stub = self._stub
+        return self.snapshot.load_many([stub(prefix_key) for prefix_key in prefix_keys])
+
+    def _stub(self, prefix_key: bytes) -> Value | None:
+        row = self.snapshot.floor_stub(prefix_key, prefix_key + self._last)
         if row is None:
             return None
         writer = int.from_bytes(row[0][-VERSION_BYTES:], "big")
@@ -172,14 +181,9 @@ class View:
         entry = self._resolve(prefix_key, self._entries_from(prefix_key, writer, row[1]))
         return None if entry is None else entry[1]
 
-    def get_many(self, prefix_keys: Iterable[bytes]) -> list[Value | None]:
-        """The values under the keys, in their order. Raises ``KeyConflict``."""
-        get = self.get
-        return [get(prefix_key) for prefix_key in prefix_keys]
-
     def writer(self, prefix_key: bytes) -> int | None:
         """The version whose value is seen; ``None`` where the key does not exist here. Raises ``KeyConflict``."""
-        row = self.snapshot.floor(prefix_key, prefix_key + self._last)
+        row = self.snapshot.floor_stub(prefix_key, prefix_key + self._last)
         if row is None:
             return None
         newest = int.from_bytes(row[0][-VERSION_BYTES:], "big")
@@ -192,9 +196,8 @@ class View:
         ``start`` and ``stop`` are prefix keys or the beginnings of some (``keys.kind_range``, ``keys.prefix_end``).
         Raises ``KeyConflict`` on reaching a key in conflict.
         """
-        if self._nearest_wins:
-            return self._scan_ordered(start, stop)
-        return self._scan_resolving(start, stop)
+        scan = self._scan_ordered if self._nearest_wins else self._scan_resolving
+        return self.snapshot.load_rows(scan(start, stop))
 
     def keys(self, start: bytes, stop: bytes) -> Iterator[bytes]:
         """The prefix keys that :meth:`scan` answers, and those in conflict."""
@@ -207,11 +210,9 @@ class View:
 
         In the order of the prefix keys, then of the version ids.
         """
-        members = self._members
-        for key, value in self.snapshot.scan(start, stop):
-            version = int.from_bytes(key[-VERSION_BYTES:], "big")
-            if version in members:
-                yield key[:-VERSION_BYTES], version, value
+        entries = (((prefix_key, version), stub) for prefix_key, version, stub in self._entry_stubs(start, stop))
+        for (prefix_key, version), value in self.snapshot.load_rows(entries):
+            yield prefix_key, version, value
 
     def conflicts(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, list[tuple[int, bool]]]]:
         """(prefix key, [(writer, whether it deleted the key)]) where reading raises ``KeyConflict``, nearest first."""
@@ -245,7 +246,7 @@ class View:
                 older = ((1 << older) - 1 & ~hidden).bit_length()
             if not older:
                 break
-            row = self.snapshot.floor(prefix_key, prefix_key + version_bytes(ids[older - 1]))
+            row = self.snapshot.floor_stub(prefix_key, prefix_key + version_bytes(ids[older - 1]))
             if row is None:
                 break
             newest = int.from_bytes(row[0][-VERSION_BYTES:], "big")
@@ -261,11 +262,13 @@ class View:
             raise KeyConflict(prefix_key, sorted(writers))
         return (writers[0], entries[writers[0]]) if writers else None
 
+    # From here on, values are stubs: only those that are answered are read.
+
     def _scan_ordered(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, Value]]:
         members = {version_bytes(version) for version in self.ancestry.ids}
         current = b""
         best: Value = b""
-        for key, value in self.snapshot.scan(start, stop):
+        for key, value in self.snapshot.stubs(start, stop):
             if key[-VERSION_BYTES:] in members:
                 prefix_key = key[:-VERSION_BYTES]
                 if prefix_key != current:
@@ -276,10 +279,17 @@ class View:
         if best:
             yield current, best
 
+    def _entry_stubs(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, int, Value]]:
+        members = self._members
+        for key, value in self.snapshot.stubs(start, stop):
+            version = int.from_bytes(key[-VERSION_BYTES:], "big")
+            if version in members:
+                yield key[:-VERSION_BYTES], version, value
+
     def _grouped(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, dict[int, Value]]]:
         current = b""
         entries: dict[int, Value] = {}
-        for prefix_key, version, value in self.scan_entries(start, stop):
+        for prefix_key, version, value in self._entry_stubs(start, stop):
             if prefix_key != current:
                 if entries:
                     yield current, entries

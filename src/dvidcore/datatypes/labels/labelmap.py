@@ -8,7 +8,18 @@ import orjson
 
 from dvidcore.datatypes.arguments import Query, choice, flag, integer, text
 from dvidcore.datatypes.base import JSON, OCTETS, TEXT, Call, Reply, Setting, endpoint
-from dvidcore.datatypes.labels import counters, indices, ingest, inputs, lists, merge, points, properties, sparse
+from dvidcore.datatypes.labels import (
+    allocation,
+    counters,
+    indices,
+    ingest,
+    inputs,
+    lists,
+    merge,
+    points,
+    properties,
+    sparse,
+)
 from dvidcore.datatypes.labels.index import Columns
 from dvidcore.datatypes.labels.reader import BlockReader
 from dvidcore.datatypes.labels.sparse import Bounds, SparseVolume
@@ -304,3 +315,31 @@ class LabelMap(LabelVoxels):
         """The label that is given out next, the same for all versions."""
         self._need_index("nextlabel")
         return counters.get_nextlabel(self, call.view)
+
+    @endpoint("POST", "nextlabel/{count:uint64}", answers=JSON)
+    def post_nextlabel(self, call: Call, count: int) -> dict[str, int]:
+        """Reserves new labels: ``{"start": 22, "end": 28}``, both included."""
+        self._need_index("nextlabel")
+        return allocation.post_nextlabel(self, call, count)
+
+    def _need_admin(self, call: Call, what: str) -> None:
+        if not call.admin:
+            raise BadRequest(f"{what} needs an administrator (admintoken)")
+
+    @endpoint("POST", "maxlabel/{label:uint64}")
+    def post_maxlabel(self, call: Call, label: int) -> None:
+        """Raises the largest label of this version and of the repo; for administrators."""
+        self._need_index("maxlabel")
+        self._need_admin(call, "POST maxlabel")
+        allocation.post_maxlabel(self, call, label)
+
+    @endpoint(
+        "POST",
+        "set-nextlabel/{label:uint64}",
+        query=[integer("ceiling", None, "the largest label that is given out; 0: no such limit", 0, UINT64_MAX)],
+    )
+    def post_set_nextlabel(self, call: Call, label: int, ceiling: int | None) -> None:
+        """New labels are given out from ``label`` + 1 on, up to the ceiling; for administrators."""
+        self._need_index("set-nextlabel")
+        self._need_admin(call, "set-nextlabel")
+        allocation.set_nextlabel(self, call, label, ceiling)

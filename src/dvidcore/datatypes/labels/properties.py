@@ -6,9 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from dvidcore.datatypes.base import Setting
-from dvidcore.datatypes.labels import counters
-from dvidcore.datatypes.labels.ingest import read_guard
-from dvidcore.datatypes.labels.rows import pack_u64, unpack_u64
+from dvidcore.datatypes.labels import counters, guarded
 from dvidcore.datatypes.voxel_settings import (
     MAX_POINT,
     MIN_POINT,
@@ -19,9 +17,8 @@ from dvidcore.datatypes.voxel_settings import (
     check_first_extents,
     check_voxel_size,
 )
-from dvidcore.errors import BadRequest, GuardFailed
+from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX, parse_int
-from dvidcore.storage.engine import Batch
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.base import Call
@@ -130,18 +127,8 @@ def metadata(data: LabelEngine, view: View) -> dict[str, Any]:
 def set_extents(data: LabelEngine, call: Call, low: list[int], high: list[int]) -> None:
     """Replaces the extents of the version by the box from ``low`` to ``high`` (x, y, z; both included)."""
     (az, ay, ax), (bz, by, bx) = low[::-1], high[::-1]
-    with data.commit_lock:
-        while True:
-            view = call.renew()
-            guard = read_guard(view.snapshot, [data.rows.indexed])
-            batch = Batch()
-            counters.set_extents(data, view, batch, ((az, ay, ax), (bz, by, bx)))
-            batch.put(data.rows.indexed, pack_u64(unpack_u64(guard[data.rows.indexed]) + 1))
-            try:
-                data.engine.write(batch, guard=guard)
-            except GuardFailed:
-                continue  # a write of another process came between
-            return
+    box = (az, ay, ax), (bz, by, bx)
+    guarded.write(data, call, lambda view, batch: counters.set_extents(data, view, batch, box))
 
 
 def post_extents(data: LabelEngine, call: Call) -> None:

@@ -29,6 +29,9 @@ DEFAULT = (
     "labelmapvol_scales",
     "imageblk_raw",
     "imageblk_blocks",
+    "imageblk_roi",
+    "labelmapvol_roi",
+    "roi_",
 )
 
 

@@ -16,7 +16,7 @@ from dvidcore.datatypes.roi import partition, region
 from dvidcore.datatypes.roi.region import Region
 from dvidcore.datatypes.roi.spans import sorted_spans
 from dvidcore.datatypes.voxel_settings import parse_triple
-from dvidcore.errors import BadRequest
+from dvidcore.errors import BadRequest, TooLarge
 from dvidcore.geometry import INT32_MAX, INT32_MIN, ZYX, check_box
 from dvidcore.pool import ordered_map
 from dvidcore.storage.engine import Batch
@@ -26,6 +26,8 @@ MAX_ANSWER = 3 << 30
 """Voxels of a mask."""
 PIECE = 16 << 20
 """Voxels of a mask that are made at a time."""
+MAX_BODY = 256 << 20
+"""Bytes of a list of spans, which is parsed in memory."""
 MAX_BLOCK_SIDE = 1 << 16
 
 _VOLUMES = ("0_1_2", "0,1,2", "vol")
@@ -73,6 +75,8 @@ class ROI(DataType):
         Spans may overlap. An empty list or ``null`` empties the region. A list with anything wrong in it is refused
         whole, and the region stays as it was.
         """
+        if call.body.length > MAX_BODY:
+            raise TooLarge(f"the body has {call.body.length} bytes, a list of spans at most {MAX_BODY}")
         value = call.body.json()
         rows = integer_rows([] if value is None else value, 4, "a JSON list of spans, each [z, y, x0, x1] of int32")
         reversed_ = np.flatnonzero(rows[:, 3] < rows[:, 2])

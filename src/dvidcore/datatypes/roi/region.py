@@ -203,5 +203,6 @@ def store(batch: Batch, version: int, record: InstanceRecord, spans: Spans | Non
         return
     packed = spans.pack()
     digest = blake2b(packed, digest_size=16).digest()
+    _kept.put(digest, spans)
     writer.put(summary, _SUMMARY.pack(digest, *spans.z_range))
     writer.put(rows, codecs.pack(packed, record.compression, record.checksum))

@@ -9,6 +9,7 @@ import click
 
 from dvidcore._version import __version__
 from dvidcore.cli.demo import demo
+from dvidcore.cli.load import load
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -76,6 +77,7 @@ def about() -> None:
 
 
 cli.add_command(demo)
+cli.add_command(load)
 
 
 def main() -> None:

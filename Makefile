@@ -22,14 +22,14 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 
-# What a user installs, and on top of it what the tests need; both see the sources in place.
+# What a user installs, and with it what the tests need; both see the sources in place.
 $(VENV)/.demo: $(BIN)/python $(BUILD)
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
-$(VENV)/.test: $(VENV)/.demo
+$(VENV)/.test: $(BIN)/python $(BUILD)
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
-	touch $@
+	touch $(VENV)/.demo $@
 
 install: $(VENV)/.test
 

@@ -207,7 +207,7 @@ def _whole_or_pieces(pieces: Iterator[Buffer]) -> Reply:
         ready.append(piece)
         size += len(piece)
         if size > _PIECE:
-            return Reply(chain((b"".join(ready),), _grouped(pieces)))
+            return Reply(_grouped(chain(ready, pieces)))
     return Reply(b"".join(ready))
 
 

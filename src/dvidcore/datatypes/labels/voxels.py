@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dvidcore import images
 from dvidcore.datatypes.arguments import Query, choice, flag, integer, text
@@ -57,40 +61,26 @@ class LabelVoxels(LabelEngine):
 
     @endpoint("GET", "raw/{dims:text}/{size:text}/{offset:point}", query=RAW, answers=OCTETS, throttle=True)
     @endpoint("GET", "raw/{dims:text}/{size:text}/{offset:point}/{format:any}", query=RAW, throttle=True)
-    def get_raw(
-        self,
-        call: Call,
-        *,
-        dims: str,
-        size: str,
-        offset: ZYX,
-        scale: int,
-        supervoxels: bool,
-        roi: str | None,
-        compression: str,
-        format: str = "",
-        **_: Any,
-    ) -> Reply:
+    def get_raw(self, call: Call, **given: Any) -> Reply:
         """Voxels of a box as uint64, x fastest, or a slice as an image; missing voxels are 0.
 
         ``dims`` is 0_1_2 for a box, xy, xz or yz for a slice. ``compression`` of a box: none, lz4 (one LZ4 block),
         gzip, google (neuroglancer's compressed_segmentation) or googlegzip. ``format`` of a slice: png (16-bit RGBA
         whose eight bytes are the label, little-endian), jpg, jpg:quality, tiff or bmp.
         """
-        limit = self._limit(call, roi, scale)
-        shape = slices.parse_shape(dims, size)
-        reader = BlockReader(self, call, scale, supervoxels, limit)
-        if shape.plane is None:
-            volume.check_volume(offset, shape.size)
-            return volume.answer(reader, offset, shape.size, compression)
-        kind = images.parse_format(format)
-        return slices.labels_image(slices.read(reader, offset, shape), *kind)
+        return self._read(call, slices.read, **given)
 
     @endpoint("GET", "isotropic/{dims:text}/{size:text}/{offset:point}", query=RAW, throttle=True)
     @endpoint("GET", "isotropic/{dims:text}/{size:text}/{offset:point}/{format:any}", query=RAW, throttle=True)
-    def get_isotropic(
+    def get_isotropic(self, call: Call, **given: Any) -> Reply:
+        """As raw, but a slice has square pixels where the voxel size differs along its axes."""
+        voxel = self.record.settings["VoxelSize"]
+        return self._read(call, lambda reader, offset, shape: slices.isotropic(reader, offset, shape, voxel), **given)
+
+    def _read(
         self,
         call: Call,
+        read_slice: Callable[[BlockReader, ZYX, slices.Shape], NDArray[np.uint64]],
         *,
         dims: str,
         size: str,
@@ -102,7 +92,6 @@ class LabelVoxels(LabelEngine):
         format: str = "",
         **_: Any,
     ) -> Reply:
-        """As raw, but a slice has square pixels where the voxel size differs along its axes."""
         limit = self._limit(call, roi, scale)
         shape = slices.parse_shape(dims, size)
         reader = BlockReader(self, call, scale, supervoxels, limit)
@@ -110,8 +99,7 @@ class LabelVoxels(LabelEngine):
             volume.check_volume(offset, shape.size)
             return volume.answer(reader, offset, shape.size, compression)
         kind = images.parse_format(format)
-        labels = slices.isotropic(reader, offset, shape, self.record.settings["VoxelSize"])
-        return slices.labels_image(labels, *kind)
+        return slices.labels_image(read_slice(reader, offset, shape), *kind)
 
     @endpoint("GET", "pseudocolor/{dims:text}/{size:text}/{offset:point}", query=PSEUDOCOLOR, throttle=True)
     @endpoint(

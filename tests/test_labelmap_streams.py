@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dvidcore import budget
 from dvidcore.datatypes.labels import streams
+from dvidcore.datatypes.labels.reader import _next_inside
 from dvidcore.geometry import ZYX, BlockBox
 from dvidcore.repos import Database, OneStore
 from dvidcore.storage.memory import Memory
@@ -168,13 +169,13 @@ def test_specificblocks_is_not_posted(seg):
     seg.refused("specificblocks?blocks=0,0,0", b"", "POST")
 
 
-def test_a_scan_of_a_box_reads_what_is_near_it_only(seg, monkeypatch):
-    """However many blocks lie outside of a box, they are passed by seeking."""
-    from dvidcore.datatypes.labels import reader
-
-    box = BlockBox(ZYX(-(2**20), 0, -(2**20)), ZYX(2**20, 0, 0))
-    path = f"blocks/{48 * (2**20 + 1)}_16_{32 * (2**21 + 1)}/{-48 * 2**20}_0_{-32 * 2**20}?compression=blocks"
-    inside = {at for at in BUILT if all(a <= c <= b for a, c, b in zip(box.low, at, box.high, strict=True))}
-    for skipped in (0, 1, 4):
-        monkeypatch.setattr(reader, "_SKIPPED", skipped)
-        assert {at for at, _ in records(seg.get(path))} == inside
+@settings(max_examples=200, deadline=None)
+@given(corner, st.tuples(*[st.integers(1, 6)] * 3))
+def test_a_scan_goes_on_at_the_next_place_inside(low, n):
+    """From any block outside of a box, in the order of keys."""
+    box = BlockBox(ZYX(*low), ZYX(*(a + m - 1 for a, m in zip(low, n, strict=True))))
+    inside = sorted(box.coords())
+    for at in np.ndindex(*(m + 2 for m in n)):
+        z, y, x = (c + a - 1 for c, a in zip(at, low, strict=True))
+        if ZYX(z, y, x) not in inside and box.low.z <= z <= box.high.z:
+            assert _next_inside(z, y, x, box) == next((c for c in inside if c > (z, y, x)), None)

@@ -28,8 +28,6 @@ Stored = bytes | memoryview
 T = TypeVar("T")
 
 _ZYX_AT = TYPE_KEY_OFFSET + 1
-_SKIPPED = 4
-"""Blocks outside of a box that a scan passes before it is cheaper to seek to the next one inside."""
 _WINDOW = 8
 _TOGETHER = 8
 """Blocks that one task decodes; so few are not worth a second processor."""
@@ -116,7 +114,8 @@ class BlockReader:
     def scan(self, box: BlockBox) -> Iterator[tuple[ZYX, Stored]]:
         """The stored blocks of a box of block coordinates, in Z, Y, X order.
 
-        Costs no more than the blocks that are stored near the box, however large it is.
+        From a block outside of the box it goes on to the next place inside, so it costs no more than the rows of blocks
+        that are stored there, however large the box is.
         """
         if not self._present:
             return
@@ -124,17 +123,13 @@ class BlockReader:
         stop = prefix_end(prefix + zyx_key(*high))
         at: ZYX | None = low
         while at is not None:
-            start, at, skipped = prefix + zyx_key(*at), None, 0
+            start, at = prefix + zyx_key(*at), None
             for key, value in self.view.scan(start, stop):
                 z, y, x = zyx_of(key, _ZYX_AT)
-                if low.y <= y <= high.y and low.x <= x <= high.x:
-                    yield ZYX(z, y, x), value
-                    skipped = 0
-                elif skipped < _SKIPPED:
-                    skipped += 1
-                else:
+                if not (low.y <= y <= high.y and low.x <= x <= high.x):
                     at = _next_inside(z, y, x, box)
                     break
+                yield ZYX(z, y, x), value
 
     def fill(self, offset: ZYX, out: NDArray[np.uint64]) -> None:
         """Writes the voxels of the box at ``offset`` into ``out``, uint64 (z, y, x) with contiguous rows; missing ones 0.
@@ -205,8 +200,4 @@ def _next_inside(z: int, y: int, x: int, box: BlockBox) -> ZYX | None:
         y += 1
     if y > high.y:
         z, y = z + 1, low.y
-    elif y < low.y:
-        y = low.y
-    elif low.x <= x <= high.x:
-        return ZYX(z, y, x)
-    return ZYX(z, y, low.x) if z <= high.z else None
+    return ZYX(z, max(y, low.y), low.x) if z <= high.z else None

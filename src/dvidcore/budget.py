@@ -1,13 +1,17 @@
-"""What all requests together may hold in large buffers.
+"""What all requests together may hold in large buffers, so that memory is bounded however many ask.
 
 A large answer that is one buffer leaves the server without a copy; in pieces it costs several, but no memory. So it is
-one buffer while the budget lasts, and pieces beyond: memory stays bounded however many ask.
+one buffer while the budget of answers lasts, and pieces beyond. What has to be in memory whole while it is worked on
+waits for its share of the budget of work.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -17,7 +21,7 @@ class Budget:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._used = 0
-        self._lock = threading.Lock()
+        self._changed = threading.Condition(threading.RLock())  # a finalizer may run while its thread holds it
 
     @property
     def used(self) -> int:
@@ -25,7 +29,7 @@ class Budget:
 
     def take(self, size: int) -> bool:
         """Takes ``size`` bytes, unless that is more than are left; answers whether it did."""
-        with self._lock:
+        with self._changed:
             if self._used + size > self.limit:
                 return False
             self._used += size
@@ -33,13 +37,39 @@ class Budget:
 
     def give_back(self, size: int) -> None:
         """Returns what ``take`` took."""
-        with self._lock:
+        with self._changed:
             self._used -= size
+            self._changed.notify_all()
 
     def lend(self, buffer: Any, size: int) -> None:
         """Returns what ``take`` took as soon as nobody refers to ``buffer`` any more, an array or another object."""
         weakref.finalize(buffer, self.give_back, size).atexit = False
 
+    @contextmanager
+    def borrow(self, size: int) -> Iterator[None]:
+        """Waits for ``size`` bytes and takes them meanwhile; more than the limit are had when nobody else has any.
 
-answers = Budget(384 << 20)
+        Who has borrowed must not wait for another who borrows, nor for a client.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._used == 0 or self._used + size <= self.limit)
+            self._used += size
+        try:
+            yield
+        finally:
+            self.give_back(size)
+
+
+def _share(part: int) -> int:
+    """A part of the machine's memory, 256 MiB at least and 1 GiB at most."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):  # only some systems can tell
+        memory = 0
+    return min(max(memory // part, 256 << 20), 1 << 30)
+
+
+answers = Budget(_share(16))
 """For the buffers of large answers."""
+work = Budget(_share(16))
+"""For volumes that are compressed as a whole."""

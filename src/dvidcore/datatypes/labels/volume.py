@@ -40,9 +40,10 @@ def answer(reader: BlockReader, offset: ZYX, size: ZYX, compression: str) -> Rep
     """The voxels of a box in a compression, one of ``COMPRESSIONS``."""
     if compression in ("google", "googlegzip"):
         return _segmentation(reader, offset, size, zipped=compression == "googlegzip")
-    if compression == "lz4":
-        return Reply(_lz4(reader.box(offset, size)))
     total = 8 * math.prod(size)
+    if compression == "lz4":
+        with budget.work.borrow(total):
+            return Reply(_lz4(reader.box(offset, size)))
     if compression == "gzip":
         if total > STREAMED:
             return Reply(_gzipped(_slabs(reader, offset, size)))

@@ -53,16 +53,32 @@ class ArraySource(Source):
             self._file.close()
 
 
+class NpySource(ArraySource):
+    """A ``.npy`` file. It is mapped anew for each layer, since what was read of a map counts as the process's memory."""
+
+    def __init__(self, path: Path, axes: str) -> None:
+        self._path = path
+        super().__init__(self._mapped(), axes, identity_of([path], axes))
+
+    def _mapped(self) -> NDArray[Any]:
+        try:
+            array: NDArray[Any] = np.load(self._path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise BadRequest(f"{self._path} is no array: {error}") from None
+        return array
+
+    @contextmanager
+    def layer(self, low: ZYX, size: ZYX, workers: Workers) -> Iterator[Read]:
+        self._array = self._mapped()
+        yield self.read
+
+
 def open_array(kind: str, path: Path, dataset: str, axes: str) -> ArraySource:
     """An array file of a kind: ``"npy"``, ``"hdf5"`` or ``"zarr"``."""
     if kind == "npy":
         if dataset:
             raise BadRequest("dataset: a .npy file holds one array without a name")
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise BadRequest(f"{path} is no array: {error}") from None
-        return ArraySource(array, axes, identity_of([path], axes))
+        return NpySource(path, axes)
     identity = identity_of([path], dataset, axes)
     return _hdf5(path, dataset, axes, identity) if kind == "hdf5" else _zarr(path, dataset, axes, identity)
 

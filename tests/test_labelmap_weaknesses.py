@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import struct
 
 import numpy as np
 import pytest
 
-from dvidcore import budget
+from dvidcore import blocks, budget
 from dvidcore.datatypes.labels import streams
 from dvidcore.datatypes.labels.labelmap import LabelMap
 from dvidcore.storage.engine import Batch
@@ -225,3 +226,18 @@ def test_list_of_blocks_too_long_for_a_url(seg):
     got = seg.get("specificblocks?compression=blocks", listed)
     assert len(got) > 0
     assert got == seg.get("specificblocks?compression=blocks", [listed[k : k + 3] for k in range(0, len(listed), 3)])
+
+
+def test_a_label_listed_twice_in_a_block_is_whole_in_every_format(database):
+    seg = Seg.create(database)
+    block = blocks.encode(blobs(BLOCK, 6))
+    labels = blocks.palette(block)
+    labels[labels > 3] = 7
+    assert (labels == 7).sum() > 2
+    twice = gzip.compress(blocks.with_palette(block, labels))
+    seg.post("blocks", struct.pack("<3iI", 0, 0, 0, len(twice)) + twice)
+    want = seg.json("size/7")["voxels"]
+    assert sum(run[3] for run in rles(seg.get("sparsevol/7"))) == want
+    _, masks = binary_blocks(seg.get("sparsevol/7?format=blocks"), BLOCK)
+    assert sum(int(mask.sum()) for mask in masks.values()) == want
+    assert (volume(seg.get(f"raw/0_1_2/{xyz(BLOCK)}/0_0_0"), BLOCK) == 7).sum() == want

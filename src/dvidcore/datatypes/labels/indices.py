@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 MOST = 50_000
 """Labels that one request for indices may list."""
-MAX_BYTES = 3 << 30
 _LZ4 = 0x80
 """First byte of DVID's serialisation: LZ4 without a checksum."""
 _RECORD = struct.Struct("<QQ")
@@ -52,15 +51,17 @@ def index(data: LabelEngine, call: Call, label: int) -> bytes | None:
 
 def indices(data: LabelEngine, call: Call, bodies: NDArray[np.uint64]) -> bytes:
     """A LabelIndices message with the index of each body, in that order; of a missing one with its label alone."""
-    messages, size = [], 0
+    messages, size, most = [], 0, data.database.options.max_data_request
     for body in bodies.tolist():
         message = index(data, call, body)
         if message is None:
             message = labels.encode_index(body, _EMPTY.coords, _EMPTY.supervoxels, _EMPTY.counts)
         messages.append(message)
         size += len(message)
-        if size > MAX_BYTES:
-            raise BadRequest(f"the indices asked for have more than {MAX_BYTES} bytes, ask for fewer labels")
+        if size > most:
+            raise BadRequest(
+                f"the indices asked for have more than {most} bytes, ask for fewer labels (maxDataRequest)"
+            )
     return labels.encode_indices(messages)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import lz4.block
 import numpy as np
@@ -19,9 +20,10 @@ from dvidcore.datatypes.labels.reader import BlockReader
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX, check_box
 
+if TYPE_CHECKING:
+    from dvidcore.datatypes.labels.engine import LabelEngine
+
 COMPRESSIONS = ("", "lz4", "gzip", "google", "googlegzip")
-MAX_BYTES = 3 << 30
-"""The largest volume that is answered, uncompressed, unless the server is configured for another."""
 STREAMED = 32 << 20
 """Volumes beyond this many bytes are made in slabs, but for plain ones while the budget of large answers lasts."""
 _GZIP_LEVEL = 1
@@ -29,11 +31,12 @@ _TABLE_LIMIT = 1 << 24
 """Offsets of compressed_segmentation tables have 24 bits."""
 
 
-def check_volume(offset: ZYX, size: ZYX, limit: int = MAX_BYTES) -> None:
-    """BadRequest for a box that leaves int32, or whose voxels are more than ``limit`` bytes."""
+def check_volume(data: LabelEngine, offset: ZYX, size: ZYX) -> None:
+    """BadRequest for a box that leaves int32, or whose voxels are more bytes than an answer may have."""
     check_box(offset, size)
-    if 8 * math.prod(size) > limit:
-        raise BadRequest(f"size: {size.xyz()} labels are {8 * math.prod(size)} bytes, at most {limit} are allowed")
+    total, most = 8 * math.prod(size), data.database.options.max_data_request
+    if total > most:
+        raise BadRequest(f"size: {size.xyz()} labels are {total} bytes, at most {most} are allowed (maxDataRequest)")
 
 
 def answer(reader: BlockReader, offset: ZYX, size: ZYX, compression: str) -> Reply:

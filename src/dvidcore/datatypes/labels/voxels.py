@@ -94,9 +94,9 @@ class LabelVoxels(LabelEngine):
     ) -> Reply:
         limit = self._limit(call, roi, scale)
         shape = slices.parse_shape(dims, size)
+        volume.check_volume(self, offset, shape.size)
         reader = BlockReader(self, call, scale, supervoxels, limit)
         if shape.plane is None:
-            volume.check_volume(offset, shape.size)
             return volume.answer(reader, offset, shape.size, compression)
         kind = images.parse_format(format)
         return slices.labels_image(read_slice(reader, offset, shape), *kind)
@@ -120,7 +120,9 @@ class LabelVoxels(LabelEngine):
         """A slice as an RGB image that shows each body in a colour of its own (three bytes of the label's hash)."""
         reader = BlockReader(self, call, scale, limit=self._limit(call, roi, scale))
         kind = images.parse_format(format)
-        labels = slices.read(reader, offset, slices.parse_shape(dims, size))
+        shape = slices.parse_shape(dims, size)
+        volume.check_volume(self, offset, shape.size)
+        labels = slices.read(reader, offset, shape)
         return slices.pseudocolor_image(labels, *kind)
 
     @endpoint(
@@ -140,7 +142,7 @@ class LabelVoxels(LabelEngine):
         shape = slices.parse_shape(dims, size)
         if shape.plane is not None:
             raise BadRequest("dims: only volumes (0_1_2) can be posted")
-        volume.check_volume(offset, shape.size)
+        volume.check_volume(self, offset, shape.size)
         ingest.post_raw(self, call, offset, shape.size, compression, limit=limit)
 
     # -- blocks --------------------------------------------------------------------------------------------------------

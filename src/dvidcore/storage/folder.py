@@ -10,7 +10,7 @@ from dvidcore import errors
 
 # A file that each kind of store has in its folder, and what their files of data are named.
 _MARKS = {"CURRENT": "LevelDB", "data.mdb": "LMDB", "KEYREGISTRY": "Badger"}
-_DATA_FILE = re.compile(r"\d+\.(ldb|sst|log|vlog)")
+_DATA_FILE = re.compile(r"\d+\.(ldb|sst|log|vlog)|segments")
 
 _claimed: set[tuple[int, int]] = set()
 _lock = threading.Lock()

@@ -15,8 +15,10 @@ import plyvel
 
 from dvidcore import errors
 from dvidcore.storage.engine import Batch, Engine, Key, Row, Snapshot, Value, guard_failed, option
+from dvidcore.storage.estimate import stored_bytes
 from dvidcore.storage.folder import Folder
 from dvidcore.storage.pointers import INLINE, MARK, MARK_BYTES, Pointer, decode, is_pointer
+from dvidcore.storage.reclaim import Reclaimed, Reclaimer
 from dvidcore.storage.segments import MERGE_BYTES, Epoch, Segments
 from dvidcore.storage.writers import Writers
 
@@ -196,6 +198,7 @@ class LevelDB(Engine):
         self._folder = folder
         self._writers = Writers()
         self._segments = segments
+        self._reclaimer = Reclaimer(db, segments, self._writers)
 
     @classmethod
     def open(cls, path: str, **options: Any) -> Self:
@@ -232,24 +235,28 @@ class LevelDB(Engine):
     def write(self, batch: Batch, *, sync: bool = True, guard: Mapping[Key, bytes | None] | None = None) -> None:
         try:
             large = self._segments.large(batch)
-            if not large:
-                self._write(batch, None, sync, guard)
-                return
-            self._check(guard)  # for nothing to be stored if it fails already
-            with self._segments.storing(large) as rows:
-                self._write(batch, iter(rows), sync, guard)
+            if large:
+                self._check(guard)  # for nothing to be stored if it fails already
+                with self._segments.storing(large) as rows:
+                    self._write(batch, iter(rows), sync, guard)
+                self._reclaimer.written(deleted=False)
+            elif self._write(batch, None, sync, guard):
+                self._reclaimer.written(deleted=True)
         except _FAILURES as error:
             raise _failure(error) from error
 
     def _write(
         self, batch: Batch, pointers: Iterator[bytes] | None, sync: bool, guard: Mapping[Key, bytes | None] | None
-    ) -> None:
+    ) -> bool:
+        """Answers whether the batch does nothing but delete."""
         threshold = self._segments.threshold
         writes = self._db.write_batch(sync=sync)
         put, delete = writes.put, writes.delete
+        deletes = 0
         for key, value in batch.operations:
             if value is None:
                 delete(key)
+                deletes += 1
             elif pointers is not None and len(value) >= threshold:
                 put(key, next(pointers))
             elif value[:MARK_BYTES] == MARK:
@@ -259,6 +266,17 @@ class LevelDB(Engine):
         with self._writers.admit(batch, guard):
             self._check(guard)
             writes.write()
+        return 0 < deletes == len(batch)
+
+    def reclaim(self) -> Reclaimed:
+        """Gives back the space of large values that were deleted or overwritten, now; else it happens in time.
+
+        Goes through all rows. Raises ``StoreError`` where the disk fails; nothing is lost then.
+        """
+        try:
+            return self._reclaimer.run()
+        except _FAILURES as error:
+            raise _failure(error) from error
 
     def _check(self, guard: Mapping[Key, bytes | None] | None) -> None:
         if guard:
@@ -273,11 +291,13 @@ class LevelDB(Engine):
 
     def size(self, start: Key, stop: Key) -> int:
         try:
-            return int(self._db.approximate_size(start, stop))
+            return stored_bytes(self._db, start, stop)
         except _FAILURES as error:
             raise _failure(error) from error
 
     def close(self) -> None:
+        if not self._db.closed:
+            self._reclaimer.close()
         self._db.close()
         self._segments.close()
         self._folder.release()

@@ -19,7 +19,7 @@ INLINE = MARK + b"\x00"
 """Before a value that begins with the mark."""
 POINTER = MARK + b"\x01"
 
-_pointer = struct.Struct(">5sIQII")
+_pointer = struct.Struct(">IQII")
 MAX_LENGTH = 0xFFFFFFFF
 
 
@@ -33,7 +33,7 @@ class Pointer(NamedTuple):
     """CRC-32C of the value: it finds a damaged value as well as a damaged pointer."""
 
     def encode(self) -> bytes:
-        return _pointer.pack(POINTER, *self)
+        return POINTER + _pointer.pack(*self)
 
 
 def is_pointer(stored: Value) -> bool:
@@ -42,11 +42,10 @@ def is_pointer(stored: Value) -> bool:
 
 
 def decode(stored: Value) -> Pointer:
-    """Undoes :meth:`Pointer.encode`. Raises ``StoreError`` where the row is no pointer of the right length."""
+    """The pointer in a row of which :func:`is_pointer` holds. Raises ``StoreError`` where its length is wrong."""
     try:
-        mark, segment, offset, length, crc = _pointer.unpack(stored)
+        return Pointer._make(_pointer.unpack(stored[len(POINTER) :]))
     except struct.error:
-        mark = b""
-    if mark != POINTER:
-        raise errors.StoreError(f"a row that should point into a segment file is damaged: {bytes(stored[:40]).hex()}")
-    return Pointer(segment, offset, length, crc)
+        raise errors.StoreError(
+            f"a row that should point into a segment file is damaged: {stored[:99].hex()}"
+        ) from None

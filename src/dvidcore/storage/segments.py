@@ -22,7 +22,8 @@ import re
 import struct
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from dvidcore import errors
@@ -120,8 +121,11 @@ class Segments:
         self._active: _Active | None = None
         self._sealed: dict[int, _Active] = {}  # pinned, or not to be touched before the next start
         self._closed = False
-        self._last = max(self.numbers(), default=0)
-        self._resumable = self._last > 0
+        self._retired: dict[int, list[weakref.ref[Epoch]]] = {}
+        self._past: list[weakref.ref[Epoch]] = []
+        self.last = max(self.numbers(), default=0)
+        """The number of the newest segment, 0 where there is none yet. It is never removed, so none comes twice."""
+        self._resumable = self.last > 0
         self.appended = 0
         """Bytes appended since the opening."""
 
@@ -172,10 +176,10 @@ class Segments:
                 return active
             self._seal()
         elif self._resumable:
-            self._active = self._resume(self._last)
+            self._active = self._resume(self.last)
         self._resumable = False
         if self._active is None:
-            self._active = self._create(self._last + 1)
+            self._active = self._create(self.last + 1)
         return self._active
 
     def _seal(self) -> None:
@@ -211,7 +215,7 @@ class Segments:
         _sync_folder(self._store)
         path = self.path(number)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        self._last = number
+        self.last = number
         try:
             _write_all(fd, [_header.pack(_MAGIC, number, 0)], 0)
             os.fsync(fd)
@@ -222,6 +226,51 @@ class Segments:
                 os.unlink(path)
             raise
         return _Active(number, path, fd, _header.size)
+
+    # --- removing --------------------------------------------------------------------------------------------------
+
+    def settled(self) -> list[int]:
+        """The segments that take no more values and to which no more rows will point than do now."""
+        numbers = self.numbers()
+        with self._lock:
+            kept = {self.last, *self._sealed, *self._retired}
+        return [number for number in numbers if number not in kept]
+
+    def rotate(self) -> None:
+        """Starts a new segment. Raises ``StoreError``."""
+        try:
+            with self._lock:
+                if self._closed:
+                    raise errors.StoreError("the store is closed")
+                self._seal()
+                self._resumable = False
+                self._active = self._create(self.last + 1)
+        except OSError as error:
+            raise errors.StoreError(f"segment files in {self.folder}: {error}") from error
+
+    def retire(self, numbers: Iterable[int]) -> None:
+        """Has segments removed to which no row points, and none will after a power cut, once no snapshot needs them."""
+        with self._lock:
+            self._past = [past for past in self._past if past() is not None]
+            self._past.append(weakref.ref(self.epoch))
+            self.epoch = Epoch()
+            for number in numbers:
+                self._retired[number] = list(self._past)
+
+    @property
+    def retired(self) -> bool:
+        """Whether files wait for their removal."""
+        return bool(self._retired)
+
+    def sweep(self, everything: bool = False) -> None:
+        """Removes the files of retired segments that no snapshot needs; all of them with ``everything``."""
+        with self._lock:
+            for number, epochs in list(self._retired.items()):
+                if everything or all(epoch() is None for epoch in epochs):
+                    self._files.pop(number, None)
+                    with suppress(OSError):  # then the next count finds it again
+                        os.unlink(self.path(number))
+                    del self._retired[number]
 
     # --- writing ---------------------------------------------------------------------------------------------------
 

@@ -22,11 +22,11 @@ def put(engine: Engine, values: dict[bytes, bytes], sync: bool = False) -> None:
     engine.write(batch, sync=sync)
 
 
-def delete(engine: Engine, *keys: bytes) -> None:
+def delete(engine: Engine, *keys: bytes, sync: bool = True) -> None:
     batch = Batch()
     for key in keys:
         batch.delete(key)
-    engine.write(batch)
+    engine.write(batch, sync=sync)
 
 
 def content(reader: Engine | Snapshot) -> dict[bytes, bytes]:

@@ -9,6 +9,7 @@ Large values are not LevelDB's: they go to segment files, see ``segments``, and 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, ClassVar, Self, TypeVar
 
 import plyvel
@@ -24,7 +25,8 @@ from dvidcore.storage.writers import Writers
 
 MB = 1 << 20
 _K = TypeVar("_K")
-_FIRST_BYTES = 64 << 10  # what a scan reads ahead at first; it may end soon
+# Rows that a scan takes ahead: few at first, as it may end soon, and where they hold large values themselves.
+_FIRST_ROWS, _MOST_ROWS = 4, 256
 # plyvel raises RuntimeError for what is closed.
 _FAILURES = (plyvel.Error, RuntimeError)
 
@@ -128,32 +130,40 @@ class LevelDBSnapshot(Snapshot):
 
     def load_rows(self, rows: Iterator[tuple[_K, Value]]) -> Iterator[tuple[_K, Value]]:
         epoch = self._epoch  # in use until the end, even if the snapshot is closed
-        waiting: list[tuple[_K, Value | Pointer]] = []
-        nbytes, most = 0, _FIRST_BYTES
-        try:
-            for row in rows:
-                stub = row[1]
-                if stub[:MARK_BYTES] != MARK:
-                    if not waiting:
-                        yield row
-                        continue
-                    waiting.append(row)
-                    nbytes += len(stub)
-                elif is_pointer(stub):
-                    pointer = decode(stub)
-                    waiting.append((row[0], pointer))
-                    nbytes += pointer.length
-                else:
-                    waiting.append((row[0], self.load(stub)))
-                if nbytes >= most:
-                    ready, waiting = waiting, []
-                    yield from self._read(ready)
-                    nbytes, most = 0, min(4 * most, MERGE_BYTES)
-        except errors.DvidError:  # what came before it is still to be answered
-            yield from self._read(waiting)
-            raise
-        yield from self._read(waiting)
+        most = _FIRST_ROWS
+        failure = None
+        while failure is None:
+            chunk: list[tuple[_K, Value]] = []
+            try:
+                chunk.extend(islice(rows, most))
+            except errors.DvidError as error:  # what came before it is still to be answered
+                failure = error
+            if MARK in [row[1][:MARK_BYTES] for row in chunk]:
+                yield from self._loaded(chunk)
+            else:
+                yield from chunk
+            if len(chunk) < most:
+                break
+            small = sum([len(row[1]) for row in chunk]) < MERGE_BYTES // 4
+            most = min(4 * most, _MOST_ROWS) if small else _FIRST_ROWS
         del epoch
+        if failure is not None:
+            raise failure
+
+    def _loaded(self, rows: list[tuple[_K, Value]]) -> Iterator[tuple[_K, Value]]:
+        waiting: list[tuple[_K, Value | Pointer]] = []
+        nbytes = 0
+        for key, stub in rows:
+            if is_pointer(stub):
+                pointer = decode(stub)
+                if nbytes + pointer.length > MERGE_BYTES:
+                    ready, waiting, nbytes = waiting, [], 0
+                    yield from self._read(ready)
+                waiting.append((key, pointer))
+                nbytes += pointer.length
+            else:
+                waiting.append((key, self.load(stub)))
+        yield from self._read(waiting)
 
     def _read(self, rows: list[tuple[_K, Value | Pointer]]) -> Iterator[tuple[_K, Value]]:
         values = iter(self._segments.read_many([value for _, value in rows if isinstance(value, Pointer)]))
@@ -214,10 +224,13 @@ class LevelDB(Engine):
         least = option(options, "segmentbatch", 64 << 10)
         where = f"store {cls.name} @ {path}"
         folder = Folder(path, "CURRENT", where)
+        db = None
         try:
             db = plyvel.DB(path, create_if_missing=True, compression=None, **settings)
             segments = Segments(path, segment_bytes, threshold, least)
         except (plyvel.Error, OSError) as error:
+            if db is not None:
+                db.close()
             folder.release()
             text = _text(error)
             if "/LOCK: " in text and "temporarily unavailable" in text:

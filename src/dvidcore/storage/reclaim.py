@@ -4,9 +4,10 @@ Overwriting and deleting leave values behind. What is left of a segment is found
 a segment without any is removed, and one with less than half has them moved to the newest segment first.
 
 When that happens: some seconds after rows were removed in bulk (an instance was deleted), after as much was appended as
-there was at the last count, but at least 1 GB, and after a start that follows a crash; never more often than every
+there was at the last count, but at least 256 MB, and after a start that follows a crash; never more often than every
 twenty times the time that counting takes. It happens in a thread that works in small steps and rests in between. So
-garbage is at most about as much as what is in use, and 1 GB; and counting costs each appended byte a bounded time.
+what overwriting leaves is at most about as much as what is in use, or 256 MB, and counting costs each appended byte a
+bounded time.
 
 What makes it safe:
 
@@ -41,7 +42,7 @@ log = logging.getLogger(__name__)
 
 DELAY = 10.0
 """Seconds without a deletion in bulk before the rows are counted."""
-APPENDED = 1 << 30
+APPENDED = 256 << 20
 """So many bytes are appended at least between two counts that no deletion caused."""
 _REST = 20  # times the duration of the last count, from that to the next
 _STEP_ROWS = 4096

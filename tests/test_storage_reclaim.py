@@ -95,6 +95,24 @@ def test_a_snapshot_keeps_what_it_shows(tmp_path: Path) -> None:
         assert segment_bytes(tmp_path) == 16
 
 
+def test_values_whose_rows_are_not_written_yet_stay(tmp_path: Path) -> None:
+    held = b"h" * 300_000
+    with opened(tmp_path) as engine:
+        with engine._writers.admit(Batch(), {b"held": None}):  # no other may change it for so long
+            writer = threading.Thread(target=put, args=(engine, {b"held": held}))
+            writer.start()
+            wait_for(lambda: segment_bytes(tmp_path) > len(held))
+            values = fill(engine, "abcdefg")
+            delete(engine, b"a", b"b", b"c")
+            assert engine.reclaim() == (0, 0, 0)
+            assert len(files(tmp_path)) == 2
+        writer.join()
+        assert engine.get(b"held") == held
+        assert engine.reclaim().moved == len(held)
+        assert engine.get(b"held") == held
+        assert all(engine.get(name) == values[name] for name in (b"d", b"e", b"f", b"g"))
+
+
 def test_a_damaged_value_keeps_its_segment(tmp_path: Path) -> None:
     with opened(tmp_path) as engine:
         values = fill(engine, "abcdefgh")

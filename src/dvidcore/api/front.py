@@ -9,6 +9,7 @@ from typing import Any
 from waitress import wasyncore
 from waitress.server import create_server
 
+from dvidcore.api.refusals import Channel
 from dvidcore.config import ServerConfig
 
 MB = 1 << 20
@@ -28,7 +29,8 @@ class Front:
             # The block list looks at what proxies say.
             clear_untrusted_proxy_headers=False,
             recv_bytes=MB,
-            send_bytes=MB,
+            # The worker sends at once what it has: waiting for more would hand small answers to the loop's thread.
+            send_bytes=1,
             # Bodies up to this size stay in memory, larger ones go to a temporary file.
             inbuf_overflow=64 * MB,
             # A stream waits for its client beyond the watermark, so that its answer never fills memory or disk.
@@ -42,6 +44,7 @@ class Front:
             log_socket_errors=False,
             expose_tracebacks=False,
         )
+        self._server.channel_class = Channel
 
     def run(self, until: Callable[[], bool]) -> None:
         """Serves until the condition holds; it is looked at after each event and at least each second."""

@@ -95,6 +95,13 @@ def test_the_end_of_uint64():
         allocation.allocate(last, 2)
 
 
+def test_the_largest_label_leaves_none(seg):
+    seg.write(np.full(BLOCK, 2**64 - 1, np.uint64), (0, 0, 0))
+    assert seg.json("maxlabel") == {"maxlabel": 2**64 - 1}
+    assert "no label is left" in seg.refused("nextlabel")
+    assert "uint64" in seg.refused("nextlabel/1", b"", "POST")
+
+
 def test_threads_never_get_the_same_label(seg):
     with ThreadPoolExecutor(6) as pool:
         ranges = list(pool.map(lambda k: take(seg, 1 + k % 3), range(60)))

@@ -152,6 +152,7 @@ def test_the_compression_of_the_store_does_not_show(database, storage):
         ("blocks/48_16_32/2147483616_0_0", None, "int32"),
         ("specificblocks?blocks=0,0", None, "blocks"),
         ("specificblocks?blocks=0,0,a", None, "blocks"),
+        ("specificblocks?blocks=0,0,1_0", None, "blocks"),
         ("specificblocks?blocks=0,0,3000000000", None, "int32"),
         ("specificblocks?blocks=0,0,0&compression=zip", None, "compression"),
         ("specificblocks", b"{}", "body"),

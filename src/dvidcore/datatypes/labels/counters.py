@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dvidcore.datatypes.labels.rows import LabelCounters, pack_box, pack_u64, unpack_box, unpack_u64
-from dvidcore.errors import NotFound
+from dvidcore.errors import BadRequest, NotFound
+from dvidcore.geometry import UINT64_MAX
 from dvidcore.storage.engine import Batch, Snapshot
 from dvidcore.storage.versioned import KeyConflict, VersionedBatch, View
 
@@ -63,9 +64,12 @@ def get_maxlabel(label: LabelEngine, view: View) -> dict[str, int]:
 
 
 def get_nextlabel(label: LabelEngine, view: View) -> dict[str, int]:
-    """``GET nextlabel``: the id that the next allocation starts with."""
+    """``GET nextlabel``: the id that the next allocation starts with; BadRequest where the last one is taken."""
     now = counters(label, view.snapshot)
-    return {"nextlabel": (now.next_label or now.maximum) + 1}
+    following = (now.next_label or now.maximum) + 1
+    if following > UINT64_MAX:
+        raise BadRequest(f"no label is left: {UINT64_MAX}, the largest there is, has been used")
+    return {"nextlabel": following}
 
 
 def extents(label: LabelEngine, view: View) -> Box | None:

@@ -30,16 +30,20 @@ _EMPTY = Columns(np.empty((0, 3), np.int32), np.empty(0, np.uint64), np.empty(0,
 
 
 def _encode(label: int, record: BodyRecord, columns: Columns) -> bytes:
-    return labels.encode_index(
-        label,
-        columns.coords,
-        columns.supervoxels,
-        columns.counts,
-        record.last_mutid,
-        record.last_mod_time,
-        record.last_mod_user,
-        record.last_mod_app,
-    )
+    """The message; BadRequest where the body has blocks whose coordinates its keys, of 21 bits each, cannot hold."""
+    try:
+        return labels.encode_index(
+            label,
+            columns.coords,
+            columns.supervoxels,
+            columns.counts,
+            record.last_mutid,
+            record.last_mod_time,
+            record.last_mod_user,
+            record.last_mod_app,
+        )
+    except ValueError as e:
+        raise BadRequest(f"label: a LabelIndex message cannot hold the index of {label}: {e}") from None
 
 
 def index(data: LabelEngine, call: Call, label: int) -> bytes | None:

@@ -67,6 +67,8 @@ def block_list(text: str, body: Body) -> list[tuple[int, int, int]]:
     """The blocks of ``blocks=x,y,z,x,y,z…``, or of the same numbers as a JSON list in the body, flat or as points."""
     if text or not body.length:
         try:
+            if "_" in text:  # which int() would take for a part of a number
+                raise ValueError
             numbers = [int(n) for n in text.split(",")] if text else []
         except ValueError:
             raise BadRequest(f'blocks: "{text[:60]}" is not a list of integers x,y,z,x,y,z…') from None

@@ -1,0 +1,74 @@
+"""Block coordinates at the ends of int32: what has voxels is stored and read like any other block, the rest refused."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+
+from dvidcore.labels import decode_index
+from labelmap_client import Seg, blobs, pack_stream, payload, records, rles
+
+SIDE = (32, 32, 32)
+ENDS = (2**26 - 1, -(2**26))
+"""The blocks of 32 voxels at the ends of the int32 lattice."""
+
+
+@pytest.fixture
+def seg(database) -> Seg:
+    return Seg.create(database, SIDE)
+
+
+@pytest.mark.parametrize("at", [(z, y, x) for z in ENDS for y in ENDS for x in ENDS])
+def test_blocks_at_the_ends_of_int32(seg, at):
+    voxels = blobs(SIDE, 3)
+    seg.post("blocks?downres=true", pack_stream({at: voxels}))
+    z, y, x = (32 * c for c in at)
+    ((where, data),) = records(seg.get(f"specificblocks?blocks={at[2]},{at[1]},{at[0]}"))
+    assert where == at
+    np.testing.assert_array_equal(payload(data, "blocks", SIDE), voxels)
+    data = seg.get(f"raw/0_1_2/32_32_32/{x}_{y}_{z}")
+    np.testing.assert_array_equal(np.frombuffer(data, "<u8").reshape(SIDE), voxels)
+    assert seg.json("labels", [[x + 31, y + 31, z + 31]]) == [int(voxels[-1, -1, -1])]
+    label = int(voxels[voxels > 0][0])
+    size = seg.json(f"size/{label}")["voxels"]
+    assert size == (voxels == label).sum() == sum(run[3] for run in rles(seg.get(f"sparsevol/{label}")))
+    assert rles(seg.get(f"sparsevol-coarse/{label}")) == [[at[2], at[1], at[0], 1]]
+    assert seg.ask(f"sparsevol/{label}?maxx={x - 1}" if x > 0 else f"sparsevol/{label}?minx=0").status == 404
+    assert records(seg.get(f"specificblocks?blocks={at[2] >> 1},{at[1] >> 1},{at[0] >> 1}&scale=1"))
+    assert seg.json("info")["Extents"] == {"MinPoint": [x, y, z], "MaxPoint": [x + 31, y + 31, z + 31]}
+
+
+@pytest.mark.parametrize("endpoint", ["blocks", "blocks?downres=true", "blocks?scale=1", "ingest-supervoxels?scale=2"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_blocks_beyond_int32_are_refused_with_all_others(seg, endpoint, axis):
+    voxels = blobs(SIDE, 3)
+    for coordinate in (2**26, -(2**26) - 1, 2**31 - 1, -(2**31)):
+        at = [0, 0, 0]
+        at[axis] = coordinate
+        body = pack_stream({(0, 0, 0): voxels, tuple(at): voxels})
+        assert f"block {at[2]},{at[1]},{at[0]}" in seg.refused(endpoint, body, "POST")
+    for scale in (0, 1, 2):
+        assert seg.get(f"specificblocks?blocks=0,0,0&scale={scale}") == b""
+    assert seg.get("listlabels") == b""
+    assert seg.json("info")["Extents"]["MinPoint"] is None
+
+
+def test_an_index_message_holds_block_coordinates_of_20_bits(seg):
+    """DVID's message has no room for more; everything else goes on without it."""
+    far = 2**20
+    one = np.full(SIDE, 1, np.uint64)
+    two = np.full(SIDE, 2, np.uint64)
+    seg.post("blocks", pack_stream({(0, 0, 1 - far): one, (0, 0, far - 1): one, (0, 0, far): two, (0, 0, -far): two}))
+    assert decode_index(seg.get("index/1"))[1].tolist() == [[0, 0, 1 - far], [0, 0, far - 1]]
+    for path, body in (("index/2", None), ("indices", [1, 2]), ("indices-compressed", [2])):
+        assert "1048575" in seg.refused(path, body)
+    assert seg.json("size/2") == {"voxels": 2 * 32**3}
+    assert rles(seg.get("sparsevol-coarse/2")) == [[-far, 0, 0, 1], [far, 0, 0, 1]]
+
+
+def test_a_record_of_any_coordinates_is_read_to_its_end(seg):
+    """The message is about the first block that is wrong, even where its payload is wrong too."""
+    body = struct.pack("<3iI", 2**31 - 1, -(2**31), 0, 3) + b"abc"
+    assert "block 2147483647,-2147483648,0" in seg.refused("blocks", body, "POST")

@@ -202,6 +202,7 @@ def test_a_labelmap_follows_nothing(database):
     seg = create(database)
     seg.client.instance(seg.node, "kv")
     assert "can follow no type" in seg.refused("sync", {"sync": "kv"}, "POST")
+    assert "follows no other" in seg.client.post(f"/api/node/{seg.node}/kv/sync", {"sync": ""}).text
     seg.refused("sync", {"sync": "nope"}, "POST")
     seg.post("sync?replace=true", {"sync": ""})
     seg.refused("sync")

@@ -191,6 +191,7 @@ def test_label_0_has_its_known_colour():
         ("raw/0_1_2/8_8_8/0_0_x", "offset"),
         ("raw/0_1_2/8_8_8/2147483647_0_0", "int32"),
         ("raw/0_1_2/8_8_8/0_0_0?compression=zip", "compression"),
+        ("isotropic/0_1_2/8_8_8/0_0_0?compression=zip", "compression"),
         ("raw/0_1_2/9_8_8/0_0_0?compression=google", "size"),
         ("raw/0_1_2/8_8_8/0_0_0?scale=x", "scale"),
         ("raw/0_1_2/8_8_8/0_0_0?scale=-1", "scale"),
@@ -212,6 +213,12 @@ def test_label_0_has_its_known_colour():
 )
 def test_refusals_name_the_argument(seg, path, says):
     assert says in seg.refused(path)
+
+
+def test_a_slice_has_no_compression(seg):
+    plain = seg.get("raw/xy/8_8/0_0_0")
+    for word in ("zip", "lz4", "google"):
+        assert seg.get(f"raw/xy/8_8/0_0_0?compression={word}") == plain
 
 
 @pytest.mark.parametrize("word", ["isotropic/0_1_2/48_16_32/0_0_0", "pseudocolor/xy/48_16/0_0_0", "raw/xy/48_16/0_0_0"])

@@ -122,6 +122,14 @@ def test_writes_above_the_last_scale_are_refused(seg, path):
     seg.refused(path, pack_stream({(0, 0, 0): blobs(BLOCK, 1)}), "POST")
 
 
+@pytest.mark.parametrize("scale", [-1, 1, 2, 3, 261])
+def test_a_volume_is_posted_at_scale_0_alone(seg, scale):
+    path, before = "raw/0_1_2/48_16_32/0_0_0", seg.get("raw/0_1_2/48_16_32/0_0_0")
+    assert "scale" in seg.refused(f"{path}?scale={scale}", np.full(BLOCK, 7, np.uint64).tobytes(), "POST")
+    assert seg.get(path) == before
+    seg.post(f"{path}?scale=0", before)
+
+
 def test_too_few_numbers_are_bad_requests(seg):
     seg.refused("sparsevol-by-point/1_2")
     seg.refused("label/1_2")

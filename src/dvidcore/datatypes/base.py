@@ -272,8 +272,8 @@ class DataType:
     settings: ClassVar[tuple[Setting, ...]] = ()
     compressions: ClassVar[frozenset[str]] = frozenset({"none", "snappy", "lz4", "gzip"})
     default_compression: ClassVar[str] = "lz4"
-    follows: ClassVar[frozenset[str]] = frozenset()
-    """Names of the types that an instance of this one may be synced with."""
+    follows: ClassVar[frozenset[str] | None] = None
+    """Names of the types that an instance of this one may be synced with; None where the type has no syncs at all."""
 
     def __init__(self, database: Database, repo: Repo, record: InstanceRecord) -> None:
         self.database = database
@@ -309,8 +309,8 @@ class DataType:
             other = repo.instances.get(name)
             if other is None:
                 raise BadRequest(f'sync: there is no instance "{name}" in this repo')
-            if other.typename not in cls.follows:
-                allowed = ", ".join(sorted(cls.follows)) or "no type"
+            if other.typename not in (cls.follows or ()):
+                allowed = ", ".join(sorted(cls.follows or ())) or "no type"
                 raise BadRequest(f'sync: "{name}" is of type {other.typename}; {cls.typename} can follow {allowed}')
             found.append(other.data_uuid)
         return found
@@ -397,6 +397,8 @@ class DataType:
     )
     def post_sync(self, call: Call, replace: bool) -> None:
         """Follows other instances: ``{"sync": "name1,name2"}`` adds, with ``replace=true`` it replaces."""
+        if self.follows is None:
+            raise BadRequest(f"sync: a {self.typename} follows no other instance")
         names = call.body.json_object().get("sync")
         if not isinstance(names, str):
             raise BadRequest('the body must be {"sync": "name1,name2"}')

@@ -61,12 +61,17 @@ def _bounds(given: dict[str, int | None]) -> Bounds:
 
 
 class LabelMap(LabelVoxels):
-    """Supervoxels in voxels, bodies by a mapping; all reads at a version apply the mapping of that version."""
+    """Supervoxels in voxels, bodies by a mapping; all reads at a version apply the mapping of that version.
+
+    For example ``GET /api/node/3f8c/segmentation/sparsevol/231?scale=1`` answers the runs of body 231 at half the
+    resolution.
+    """
 
     typename = "labelmap"
     typeversion = "0.1"
     url = "github.com/janelia-flyem/dvid/datatype/labelmap"
     settings: ClassVar[tuple[Setting, ...]] = properties.SETTINGS
+    follows = frozenset()
     compressions = frozenset({"none", "snappy", "lz4", "gzip", "jpeg"})
     default_compression = "gzip"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,14 @@ THROTTLE = flag("throttle", "true or on: 503 where too many such requests are ru
 ROI = text("roi", None, "the name of an roi instance: voxels outside of it, at this version, are 0")
 WRITTEN = text("roi", None, "the name of an roi instance: only blocks inside of it, at this version, are written")
 HASH = text("hash", "", "MD5 of the body in lower-case hex, checked")
-RAW = [SCALE, SUPERVOXELS, ROI, choice("compression", "", "of a volume", volume.COMPRESSIONS), THROTTLE]
+COMPRESSION = choice("compression", "", "of a volume; without effect on a slice", volume.COMPRESSIONS)
+# What a volume needs is checked where it is known to be one.
+RAW = [SCALE, SUPERVOXELS, ROI, replace(COMPRESSION, parse=lambda value, _: value), THROTTLE]
 PSEUDOCOLOR = [SCALE, ROI, THROTTLE]
 POST_RAW = [
     choice("compression", "", "of the body", ("", "lz4", "gzip")),
     WRITTEN,
+    integer("scale", 0, "only 0: the coarser scales are computed", 0, INT32_MAX),
     flag("mutate", "accepted: a POST always replaces what is there"),
     THROTTLE,
 ]
@@ -97,7 +101,7 @@ class LabelVoxels(LabelEngine):
         volume.check_volume(self, offset, shape.size)
         reader = BlockReader(self, call, scale, supervoxels, limit)
         if shape.plane is None:
-            return volume.answer(reader, offset, shape.size, compression)
+            return volume.answer(reader, offset, shape.size, COMPRESSION.parse(compression, "compression"))
         kind = images.parse_format(format)
         return slices.labels_image(read_slice(reader, offset, shape), *kind)
 
@@ -132,12 +136,23 @@ class LabelVoxels(LabelEngine):
         throttle=True,
     )
     def post_raw(
-        self, call: Call, *, dims: str, size: str, offset: ZYX, compression: str, roi: str | None, **_: Any
+        self,
+        call: Call,
+        *,
+        dims: str,
+        size: str,
+        offset: ZYX,
+        compression: str,
+        roi: str | None,
+        scale: int,
+        **_: Any,
     ) -> None:
         """Stores a block-aligned box of supervoxels (uint64, x fastest) with its index and all coarser scales.
 
         The extents grow to cover the box, also what ``roi`` leaves out of it.
         """
+        if scale:
+            raise BadRequest(f"scale: a volume is posted at scale 0, not at {scale}; blocks are at any scale")
         limit = self._limit(call, roi)
         shape = slices.parse_shape(dims, size)
         if shape.plane is not None:

@@ -54,7 +54,11 @@ def test_a_new_instance_and_its_record(db: Database, repo: Repo) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "a/b", "a:b", "a b", "a\tb", "a\x00", "log", "branch", "note", "commit", "newversion", "status", "tag"]
+    "name",
+    [
+        *("", "a/b", "a:b", "a b", "a\tb", "a\x00", ".", "..", "é" * 501),
+        *("log", "branch", "note", "commit", "newversion", "status", "tag"),
+    ],
 )
 def test_instance_names_that_no_url_could_name(db: Database, repo: Repo, name: str) -> None:
     unchanged(db, BadRequest, lambda: keyvalue(db, repo, name), "dataname")

@@ -230,14 +230,25 @@ def test_uuids_are_32_hex_digits_in_lower_case() -> None:
 
 def test_tags_that_no_url_names_or_that_look_like_a_uuid() -> None:
     assert checked_tag("v1.0-beta ü") == "v1.0-beta ü"
-    for bad in ("", "  ", "a/b", "a:b", "a\nb", "a" * 32, "A" * 32, "123e4567-e89b-12d3-a456-426614174000"):
+    for bad in (
+        "",
+        "  ",
+        "..",
+        "a/b",
+        "a:b",
+        "a\nb",
+        "t" * 1001,
+        "a" * 32,
+        "A" * 32,
+        "123e4567-e89b-12d3-a456-426614174000",
+    ):
         with pytest.raises(BadRequest, match="tag"):
             checked_tag(bad)
 
 
 def test_branch_names() -> None:
     assert checked_branch("b 2 é") == "b 2 é"
-    for bad in ("", " ", "master", "a:b", "a~1", "a/b", "a\x00"):
+    for bad in ("", " ", "master", "a:b", "a~1", "a/b", "a\x00", ".", "b" * 1001):
         with pytest.raises(BadRequest, match="branch"):
             checked_branch(bad)
 

@@ -18,6 +18,8 @@ from dvidcore.storage.versioned import Ancestry
 
 MASTER = "master"
 """How requests name the branch that is ``""`` in the DAG."""
+LONGEST_NAME = 1000
+"""Bytes of the name of a data instance, a branch or a tag, in UTF-8."""
 
 _UUID = re.compile(r"[0-9a-f]{32}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -48,10 +50,19 @@ def checked_uuid(text: str, what: str = "uuid") -> str:
     return low
 
 
+def check_part_of_url(name: str, what: str) -> None:
+    """Raises ``BadRequest`` for a name that clients or proxies would not let through as a part of a URL's path."""
+    if name in (".", ".."):
+        raise BadRequest(f'{what}: "{name}" has a meaning of its own in URLs')
+    if (size := len(name.encode())) > LONGEST_NAME:
+        raise BadRequest(f"{what}: the name has {size} bytes, at most {LONGEST_NAME} are allowed")
+
+
 def checked_tag(text: str) -> str:
     """The text of a new tag. Raises ``BadRequest`` where no URL could name it, or where it looks like a UUID."""
     if not text.strip():
         raise BadRequest("tag: the name is missing")
+    check_part_of_url(text, "tag")
     if "/" in text or ":" in text or _CONTROL.search(text):
         raise BadRequest(f'tag: "{text[:60]}" must not contain "/", ":" or control characters')
     if _UUID.fullmatch(text.replace("-", "").lower()):
@@ -63,6 +74,7 @@ def checked_branch(name: str, what: str = "branch") -> str:
     """The name of a new branch. Raises ``BadRequest`` for master's names and for what no version spec could name."""
     if not name.strip():
         raise BadRequest(f"{what}: the name is missing")
+    check_part_of_url(name, what)
     if name == MASTER:
         raise BadRequest(f'{what}: "{MASTER}" is the name of the branch that every repo has')
     if any(c in name for c in "/:~") or _CONTROL.search(name):

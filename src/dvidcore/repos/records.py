@@ -19,7 +19,7 @@ import orjson
 
 from dvidcore.errors import BadRequest
 from dvidcore.storage.keys import META
-from dvidcore.versions import Node
+from dvidcore.versions import Node, check_part_of_url
 
 GENERATION_KEY = META + b"G"
 """Number of changes of the metadata so far, 8 bytes; every change increments it under a guard."""
@@ -79,6 +79,7 @@ def checked_instance_name(name: str) -> str:
     """The name of a new instance. Raises ``BadRequest`` where no URL could name it, or where it is reserved."""
     if not name:
         raise BadRequest("dataname: the name is missing")
+    check_part_of_url(name, "dataname")
     if _BAD_NAME.search(name):
         raise BadRequest(f'dataname: "{name[:60]}" must not contain "/", ":", spaces or control characters')
     if name in RESERVED_NAMES:

@@ -288,6 +288,10 @@ def test_secrets_are_not_in_answers_or_logs(client: Client, caplog: pytest.LogCa
 def test_configuration_must_be_an_object_of_strings(client: Client, body: bytes) -> None:
     assert client.admin("POST", "/api/repos", body).status == 400
     assert client.get("/api/repos/info").json() == {}
+    root = client.repo(alias="old")
+    for wrong in (body, b""):
+        assert client.post(f"/api/repo/{root}/info", wrong).status == 400
+    assert client.get(f"/api/repo/{root}/info").json()["Alias"] == "old"
 
 
 def test_the_content_type_of_a_request_says_nothing(client: Client) -> None:

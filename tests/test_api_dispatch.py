@@ -225,6 +225,7 @@ def test_options_tells_the_verbs(client: Client, node: str) -> None:
     answer = client("OPTIONS", f"{node}/body")
     assert (answer.status, answer.headers["allow"]) == (200, "GET, HEAD, OPTIONS, POST")
     assert client("OPTIONS", "/api/repos").headers["allow"] == "OPTIONS, POST"
+    assert client("OPTIONS", "/api/server/info/").headers["allow"] == "GET, HEAD, OPTIONS"
     assert client("OPTIONS", "/api/nosuch").status == 404
 
 

@@ -359,7 +359,9 @@ def test_bad_lengths_and_large_bodies_are_refused(start: Callable[..., Running],
         for length in (b"-1", b"ten", b"1, 2"):
             assert b" 400 " in raw(port, head + b"Content-Length: " + length + b"\r\n\r\nabc").split(b"\r\n")[0]
         assert server.ask("POST", f"{kv}/key/a", b"x" * 1000)[0] == 200
-        assert b" 413 " in raw(port, head + b"Content-Length: 1001\r\n\r\n" + b"x" * 1001).split(b"\r\n")[0]
+        too_large = raw(port, head + b"Content-Length: 1001\r\n\r\n" + b"x" * 1001)
+        assert b" 413 " in too_large.split(b"\r\n")[0]
+        assert b"at most 1000" in too_large and b"maxBodySize" in too_large
         chunked = head + b"Transfer-Encoding: chunked\r\n\r\n"
         assert b" 413 " in raw(port, chunked + b"5dc\r\n" + b"x" * 1500 + b"\r\n0\r\n\r\n").split(b"\r\n")[0]
         assert b" 200 " in raw(port, chunked + b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n").split(b"\r\n")[0]

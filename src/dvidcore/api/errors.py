@@ -14,6 +14,8 @@ from dvidcore.errors import DvidError
 
 log = logging.getLogger("dvidcore.api")
 
+LONGEST_PATH = 300
+"""Characters of the path that an error shows."""
 INTERNAL = "internal error of the server; its log says more"
 
 
@@ -33,7 +35,9 @@ def translate(error: BaseException, path: str, *, has_body: bool = False) -> tup
     else:
         log.error("unexpected error at %r", path, exc_info=error)
         status, text = 500, INTERNAL
-    # Whatever the text and the path hold, the answer is one line.
+    # Whatever the text and the path hold, the answer is one line, and not a long one.
+    if len(path) > LONGEST_PATH:
+        path = path[:LONGEST_PATH] + "…"
     return status, " ".join(f"{text or type(error).__name__} ({path}).".split()) + "\n"
 
 

@@ -98,6 +98,8 @@ class Table:
 
     def verbs(self, parts: Sequence[str]) -> list[str]:
         """The verbs that a path takes, OPTIONS included; empty where it is no endpoint's."""
+        if len(parts) > 1 and parts[-1] == "":
+            parts = parts[:-1]
         known = [
             verb for verb, routes in self.words.get(parts[0], {}).items() if any(route.fits(parts) for route in routes)
         ]

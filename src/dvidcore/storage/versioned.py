@@ -196,8 +196,14 @@ class View:
         ``start`` and ``stop`` are prefix keys or the beginnings of some (``keys.kind_range``, ``keys.prefix_end``).
         Raises ``KeyConflict`` on reaching a key in conflict.
         """
-        scan = self._scan_ordered if self._nearest_wins else self._scan_resolving
-        return self.snapshot.load_rows(scan(start, stop))
+        return self.snapshot.load_rows(self.stubs(start, stop))
+
+    def stubs(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, Value]]:
+        """What :meth:`scan` answers with stubs in place of the values: for several scans whose values are loaded together.
+
+        ``snapshot.load_rows`` turns an iterator of (anything, stub) into one of (anything, value).
+        """
+        return (self._scan_ordered if self._nearest_wins else self._scan_resolving)(start, stop)
 
     def keys(self, start: bytes, stop: bytes) -> Iterator[bytes]:
         """The prefix keys that :meth:`scan` answers, and those in conflict."""

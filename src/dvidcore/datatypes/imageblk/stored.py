@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -64,8 +65,11 @@ class StoredBlocks:
                 if value is not None:
                     yield key, value
             return
-        for z, y in box.rows():
-            yield from view.scan(self.prefix + zyx_key(z, y, low.x), prefix_end(self.prefix + zyx_key(z, y, high.x)))
+        spans = (
+            view.stubs(self.prefix + zyx_key(z, y, low.x), prefix_end(self.prefix + zyx_key(z, y, high.x)))
+            for z, y in box.rows()
+        )
+        yield from view.snapshot.load_rows(chain.from_iterable(spans))
 
     def voxels(self, value: Value) -> bytes | memoryview:
         """The voxels of a stored block. Raises StoreError where the row is damaged."""

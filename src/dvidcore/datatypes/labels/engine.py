@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,8 @@ from dvidcore.datatypes.labels.known import KnownBodies
 from dvidcore.datatypes.labels.locks import TileLocks
 from dvidcore.datatypes.labels.mapping import MappingCache
 from dvidcore.datatypes.labels.rows import Rows
-from dvidcore.geometry import ZYX, BlockBox
-from dvidcore.storage.keys import TYPE_KEY_OFFSET, prefix_end, zyx_key, zyx_of
+from dvidcore.geometry import ZYX
+from dvidcore.storage.keys import zyx_key
 from dvidcore.storage.versioned import View
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ Stored = bytes | memoryview
 
 class LabelEngine(DataType):
     """The base of the label types: voxels hold supervoxels, a mapping holds bodies, an index says where they are."""
+
+    resolvable = False  # the index would not follow the blocks
 
     def __init__(self, database: Database, repo: Repo, record: InstanceRecord) -> None:
         super().__init__(database, repo, record)
@@ -51,17 +53,10 @@ class LabelEngine(DataType):
     def indexed(self) -> bool:
         return bool(self.record.settings["IndexedLabels"])
 
+    def row_name(self, prefix_key: bytes) -> str:
+        return self.rows.name(prefix_key) or super().row_name(prefix_key)
+
     def get_blocks(self, view: View, scale: int, coords: Sequence[ZYX]) -> list[Stored | None]:
         """The stored blocks at block coordinates of a scale, None where there is none."""
         prefix = self.rows.scale(scale)
         return view.get_many([prefix + zyx_key(*c) for c in coords])
-
-    def scan_blocks(self, view: View, scale: int, box: BlockBox) -> Iterator[tuple[ZYX, Stored]]:
-        """The stored blocks of a box of block coordinates, in Z, Y, X order: one scan for each span along X."""
-        prefix = self.rows.scale(scale)
-        at = TYPE_KEY_OFFSET + 1
-        for z, y in box.rows():
-            start = prefix + zyx_key(z, y, box.low.x)
-            stop = prefix_end(prefix + zyx_key(z, y, box.high.x))
-            for key, value in view.scan(start, stop):
-                yield ZYX(*zyx_of(key, at)), value

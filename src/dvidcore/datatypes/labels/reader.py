@@ -117,6 +117,10 @@ class BlockReader:
         From a block outside of the box it goes on to the next place inside, so it costs no more than the rows of blocks
         that are stored there, however large the box is.
         """
+        return self.view.snapshot.load_rows(self._stubs(box))
+
+    def _stubs(self, box: BlockBox) -> Iterator[tuple[ZYX, Stored]]:
+        """What ``scan`` answers before the values are read, so that no block outside of the box is."""
         if not self._present:
             return
         prefix, (low, high) = self._prefix, box
@@ -124,12 +128,12 @@ class BlockReader:
         at: ZYX | None = low
         while at is not None:
             start, at = prefix + zyx_key(*at), None
-            for key, value in self.view.scan(start, stop):
+            for key, stub in self.view.stubs(start, stop):
                 z, y, x = zyx_of(key, _ZYX_AT)
                 if not (low.y <= y <= high.y and low.x <= x <= high.x):
                     at = _next_inside(z, y, x, box)
                     break
-                yield ZYX(z, y, x), value
+                yield ZYX(z, y, x), stub
 
     def fill(self, offset: ZYX, out: NDArray[np.uint64]) -> None:
         """Writes the voxels of the box at ``offset`` into ``out``, uint64 (z, y, x) with contiguous rows; missing ones 0.

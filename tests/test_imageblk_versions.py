@@ -197,7 +197,9 @@ def test_a_block_that_both_parents_changed_is_a_conflict_until_it_is_written(cli
         "specificblocks?blocks=0,0,0",
         "arb/0_0_0/80_0_0/0_80_0/8",
     ):
-        assert both.get(path).status == 409, path
+        answer = both.get(path)
+        assert answer.status == 409, path
+        assert f"block 0,0,0 was changed in versions {a.uuid} and {b.uuid}" in answer.text
     assert both.get("raw/0_1_2/8_8_8/32_0_0").status == 200
     settled = noise(4, BLOCK)
     both.put(settled, (0, 0, 0))

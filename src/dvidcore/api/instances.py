@@ -14,6 +14,7 @@ from dvidcore.api.routing import Table, parse_query
 from dvidcore.api.state import Server
 from dvidcore.datatypes.base import Call, DataType
 from dvidcore.errors import BadRequest, Locked, NotFound
+from dvidcore.storage.versioned import KeyConflict
 
 PREFIX = "/api/node/"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -117,6 +118,9 @@ class InstanceSink:
             try:
                 result = getattr(instance, route.handler)(call, **arguments)
                 send(resp, result, endpoint.answers, environ, close)
+            except KeyConflict as conflict:
+                close()
+                raise instance.explained(conflict) from None
             except BaseException:
                 close()
                 raise

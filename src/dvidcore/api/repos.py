@@ -11,6 +11,7 @@ from dvidcore.api.request import Request, text_of, texts_of
 from dvidcore.api.state import Server
 from dvidcore.datatypes.arguments import flag, text
 from dvidcore.datatypes.base import JSON, Call, Reply, endpoint
+from dvidcore.datatypes.registry import datatype
 from dvidcore.errors import BadRequest
 from dvidcore.repos import Repo
 from dvidcore.versions import Node
@@ -127,11 +128,16 @@ class RepoEndpoints:
     def post_resolve(self, request: Request, uuid: str) -> dict[str, str]:
         """Merges committed versions, the first of them wins: ``{"data": [name, …], "parents": [uuid, …], "note"}``.
 
-        What loses is deleted in children of the parents, which are then merged; answers ``{"child": UUID}``.
+        What loses is deleted in children of the parents, which are then merged; answers ``{"child": UUID}``. 400 for
+        a labelmap, whose index is more than the sum of its rows.
         """
         repo = self.database.repo_of(uuid)
         config = request.config(required=True)
         names = texts_of(config, "data")
+        for name in names:
+            record = repo.instances.get(name)
+            if record is not None and not datatype(record.typename).resolvable:
+                raise BadRequest(f'data: "{name}" is a {record.typename}, whose index resolve cannot settle')
         parents = self._nodes(repo, texts_of(config, "parents"))
         return {"child": self.database.resolve_conflicts(repo, names, parents, note=text_of(config, "note")).uuid}
 

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import orjson
 
 from dvidcore.datatypes.arguments import KINDS, Kind, Query
-from dvidcore.errors import BadRequest
+from dvidcore.errors import BadRequest, Conflict
 from dvidcore.repos import blobs
 from dvidcore.storage.engine import Engine, Snapshot
-from dvidcore.storage.versioned import Ancestry, View
+from dvidcore.storage.versioned import Ancestry, KeyConflict, View
 
 if TYPE_CHECKING:
     from dvidcore.repos import Database, InstanceRecord, Repo
@@ -275,6 +275,9 @@ class DataType:
     follows: ClassVar[frozenset[str] | None] = None
     """Names of the types that an instance of this one may be synced with; None where the type has no syncs at all."""
 
+    resolvable: ClassVar[bool] = True
+    """Whether ``resolve`` may settle each row that merged versions disagree on by itself."""
+
     def __init__(self, database: Database, repo: Repo, record: InstanceRecord) -> None:
         self.database = database
         self.repo = repo
@@ -314,6 +317,18 @@ class DataType:
                 raise BadRequest(f'sync: "{name}" is of type {other.typename}; {cls.typename} can follow {allowed}')
             found.append(other.data_uuid)
         return found
+
+    # -- what merged versions disagree on -------------------------------------------------------------------------
+
+    def row_name(self, prefix_key: bytes) -> str:
+        """What a row holds, in the words of clients."""
+        return f'a value of "{self.record.name}"'
+
+    def explained(self, conflict: KeyConflict) -> Conflict:
+        """A conflict in the words of clients: what was changed, and in which versions."""
+        nodes = self.repo.dag.nodes
+        writers = " and ".join(nodes[version].uuid for version in sorted(conflict.writers))
+        return Conflict(f"{self.row_name(conflict.prefix_key)} was changed in versions {writers}, which were merged")
 
     # -- what info shows ------------------------------------------------------------------------------------------
 

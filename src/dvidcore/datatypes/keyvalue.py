@@ -28,7 +28,7 @@ from dvidcore.datatypes.pairs import (
     wanted_of_json,
     wanted_of_protobuf,
 )
-from dvidcore.errors import BadRequest, Conflict, NotFound
+from dvidcore.errors import BadRequest, NotFound
 from dvidcore.geometry import UINT64_MAX
 from dvidcore.mutations import log
 from dvidcore.repos.records import checked_compression
@@ -102,7 +102,7 @@ class KeyValue(DataType):
         try:
             stored = call.view.get(prefix_key)
         except KeyConflict as e:
-            raise self._conflict(e) from None
+            raise self.explained(e) from None
         if stored is None:
             raise NotFound(f'Key "{key[:200]}" not found')
         value: Buffer = codecs.unpack(stored)
@@ -263,7 +263,7 @@ class KeyValue(DataType):
             for prefix_key, stored in view.scan(*self._bounds(first, last)):
                 yield text_of(type_key_of(prefix_key)), codecs.unpack(stored)
         except KeyConflict as e:
-            raise self._conflict(e) from None
+            raise self.explained(e) from None
 
     def _listed(self, view: View, wanted: Iterable[Wanted]) -> Iterator[Pair]:
         try:
@@ -277,13 +277,10 @@ class KeyValue(DataType):
                     value = piece(value, start, end, f'key "{key[:200]}": ')
                 yield key, value
         except KeyConflict as e:
-            raise self._conflict(e) from None
+            raise self.explained(e) from None
 
-    def _conflict(self, conflict: KeyConflict) -> Conflict:
-        key = text_of(type_key_of(conflict.prefix_key))
-        nodes = self.repo.dag.nodes
-        writers = " and ".join(nodes[version].uuid for version in conflict.writers)
-        return Conflict(f'key "{key[:200]}" was changed in versions {writers}, which were merged; write it again')
+    def row_name(self, prefix_key: bytes) -> str:
+        return f'key "{text_of(type_key_of(prefix_key))[:200]}"'
 
     def _write(self, call: Call, pairs: Iterable[tuple[str, Buffer | None]]) -> None:
         """Writes pairs and their log records, all or none; ``None`` deletes."""

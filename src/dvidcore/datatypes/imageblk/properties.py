@@ -12,7 +12,7 @@ from dvidcore.datatypes.imageblk import extents as ext
 from dvidcore.datatypes.imageblk.elements import Element
 from dvidcore.datatypes.imageblk.extents import Extents
 from dvidcore.datatypes.imageblk.settings import SETTINGS, voxel_size
-from dvidcore.datatypes.imageblk.stored import StoredBlocks
+from dvidcore.datatypes.imageblk.stored import StoredBlocks, coordinates
 from dvidcore.datatypes.imageblk.turns import Turns
 from dvidcore.datatypes.voxel_settings import check_extents, check_first_extents
 from dvidcore.errors import BadRequest, GuardFailed
@@ -63,6 +63,12 @@ class ImageProperties(DataType):
             )
             self._stored = record, blocks
         return self._stored[1]
+
+    def row_name(self, prefix_key: bytes) -> str:
+        if prefix_key == self._extents_key:
+            return super().row_name(prefix_key)
+        z, y, x = coordinates(prefix_key)
+        return f"block {x},{y},{z}"
 
     def jpeg_level(self) -> int:
         return self.stored.block.x

@@ -28,7 +28,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dvidcore.errors import StoreError
-from dvidcore.storage.keys import data_prefix, prefix_end, prefix_range, u64_key, version_bytes, zyx_key
+from dvidcore.storage.keys import (
+    TYPE_KEY_OFFSET,
+    data_prefix,
+    prefix_end,
+    prefix_range,
+    u64_key,
+    version_bytes,
+    zyx_key,
+    zyx_of,
+)
 
 BLOCK, INDEX, BODY, MAPPING, EXTENTS, MAXLABEL = range(0x10, 0x16)
 NEXT, INDEXED, MAPPED, TILE = range(0x20, 0x24)
@@ -73,6 +82,16 @@ class Rows:
         """The whole key, since it is no version's; so are ``indexed`` and ``mapped``."""
         self.indexed = data_prefix(instance, INDEXED) + INSTANCE_WIDE
         self.mapped = data_prefix(instance, MAPPED) + INSTANCE_WIDE
+
+    def name(self, prefix_key: bytes) -> str:
+        """What a row holds, for people; empty for the rows of a version or the instance as a whole."""
+        kind, type_key = prefix_key[TYPE_KEY_OFFSET - 1], prefix_key[TYPE_KEY_OFFSET:]
+        if kind == BLOCK:
+            z, y, x = zyx_of(type_key, 1)
+            return f"block {x},{y},{z} of scale {type_key[0]}"
+        if kind in (INDEX, BODY):
+            return f"the index of body {int.from_bytes(type_key[:8], 'big')}"
+        return f"the mapping of supervoxel {int.from_bytes(type_key, 'big')}" if kind == MAPPING else ""
 
     def scale(self, scale: int) -> bytes:
         """What the keys of all blocks of a scale start with; ``zyx_key`` completes it."""

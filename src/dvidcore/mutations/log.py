@@ -23,7 +23,7 @@ def timestamp() -> str:
 
     Clients of DVID parse the fraction and expect a word behind the offset.
     """
-    return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f} +0000 UTC"
+    return f"{datetime.now(UTC).isoformat(' ', 'microseconds')[:26]} +0000 UTC"
 
 
 def append(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 
 from dvidcore.storage.engine import Batch, Key
 
@@ -36,23 +35,37 @@ class Writers:
         self._ended = threading.Condition()
         self._active: list[_Write] = []
 
-    @contextmanager
-    def admit(self, batch: Batch, guard: Mapping[Key, bytes | None] | None) -> Iterator[None]:
+    def admit(self, batch: Batch, guard: Mapping[Key, bytes | None] | None) -> _Admission:
         """Check the guard and write the batch inside this context."""
-        write = _Write(batch, guard or _NO_GUARD)
+        return _Admission(self, _Write(batch, guard or _NO_GUARD))
+
+    def begin(self, write: _Write) -> None:
         with self._ended:
-            while any(self._meet(write, other) for other in self._active):
+            while any(_meet(write, other) for other in self._active):
                 self._ended.wait()
             self._active.append(write)
-        try:
-            yield
-        finally:
-            with self._ended:
-                self._active.remove(write)
-                self._ended.notify_all()
 
-    @staticmethod
-    def _meet(one: _Write, other: _Write) -> bool:
-        return bool(
-            (one.guard and other.changes_any(one.guard)) or (other.guard and one.changes_any(other.guard)),
-        )
+    def end(self, write: _Write) -> None:
+        with self._ended:
+            self._active.remove(write)
+            self._ended.notify_all()
+
+
+class _Admission:
+    """A class of its own, since a generator's context costs several times as much, at every write."""
+
+    __slots__ = ("_write", "_writers")
+
+    def __init__(self, writers: Writers, write: _Write) -> None:
+        self._writers = writers
+        self._write = write
+
+    def __enter__(self) -> None:
+        self._writers.begin(self._write)
+
+    def __exit__(self, *error: object) -> None:
+        self._writers.end(self._write)
+
+
+def _meet(one: _Write, other: _Write) -> bool:
+    return bool((one.guard and other.changes_any(one.guard)) or (other.guard and one.changes_any(other.guard)))

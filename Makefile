@@ -10,7 +10,7 @@ BUILD := pyproject.toml setup.py $(KERNELS)
 PYTEST ?= $(BIN)/python -m pytest
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test install conformance bench http-bench sanitize soak lint docs clean
+.PHONY: demo test install conformance bench sanitize soak lint docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/dvidcore demo --data demo-data
@@ -37,9 +37,12 @@ install: $(VENV)/.test
 conformance: $(VENV)/.test
 	$(BIN)/python tests/conformance.py $(SCENARIOS)
 
-# Kernels, on generated volumes and, where present, on the real ones; and our share of a request.
+# Kernels, on generated volumes and on the real ones where they are beside the checkout, requests and the store; then the
+# kernels and their peers from PyPI in one table, where the peers' benchmark is beside the checkout.
 bench: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(PYTEST) benchmarks --benchmark-only --benchmark-columns=min,median,rounds --benchmark-sort=name -p no:cacheprovider
+	$(BIN)/python benchmarks/peers.py
 
 # Kernels built with AddressSanitizer, fed with broken and hostile input for SECONDS.
 SECONDS ?= 60
@@ -55,8 +58,8 @@ soak: $(VENV)/.test
 	$(PYTEST) -m slow
 
 lint: $(VENV)/.test
-	$(BIN)/ruff check src tests benchmarks setup.py
-	$(BIN)/ruff format --check src tests benchmarks setup.py
+	$(BIN)/ruff check src tests benchmarks examples setup.py
+	$(BIN)/ruff format --check src tests benchmarks examples setup.py
 	$(BIN)/mypy
 
 docs: $(VENV)/.test

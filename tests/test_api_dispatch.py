@@ -6,6 +6,7 @@ The data type ``probe`` lives here, and is added to the registry as a type of an
 from __future__ import annotations
 
 import io
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -246,6 +247,8 @@ def test_a_committed_version_refuses_what_writes(client: Client, node: str) -> N
 
 
 def test_throttled_requests_take_a_slot(client: Client, node: str) -> None:
+    assert client.server.throttle.limit == os.cpu_count()
+    assert client.admin("POST", "/api/server/settings", {"throttle": "1"}).status == 200
     answers: list[int] = []
 
     def ask() -> None:

@@ -235,6 +235,7 @@ def test_head_is_get_without_the_body(gray):
 def test_a_second_throttled_request_is_told_to_come_again(gray):
     voxels = noise(5, (32, 32, 32))
     gray.put(voxels, (0, 0, 0))
+    assert gray.client.admin("POST", "/api/server/settings", {"throttle": "1"}).status == 200
     first = gray.get("raw/0_1_2/1024_1024_64/0_0_0?throttle=true")
     for path in ("raw/0_1_2/8_8_8/0_0_0", "subvolblocks/32_32_32/0_0_0"):
         for value in ("true", "on"):

@@ -154,8 +154,8 @@ class ServerEndpoints:
     def post_settings(self, request: Request) -> str:
         """Changes settings, ``{"throttle": "2", "gc": "500"}``; for administrators.
 
-        ``throttle`` is the number of throttled requests that may run at the same time. ``gc`` is accepted and has no
-        effect.
+        ``throttle`` is the number of throttled requests that may run at the same time, at the start that of the
+        processors. ``gc`` is accepted and has no effect.
         """
         request.require_admin()
         config = request.config(required=True)

@@ -32,7 +32,7 @@ class Server:
         self.config = config
         self.database = database
         self.instances = Instances(database)
-        self.throttle = Throttle()
+        self.throttle = Throttle(os.cpu_count() or 1)
         self.load = Load(config.server.threads)
         self.latencies = Latencies()
         self.block_list = BlockList(config.server.block_list_file)
@@ -60,7 +60,7 @@ class Server:
 class Throttle:
     """The slots for heavy requests that say ``throttle=on``: one that finds none free is answered 503 at once."""
 
-    def __init__(self, limit: int = 1) -> None:
+    def __init__(self, limit: int) -> None:
         self.limit = limit
         self._used = 0
         self._lock = threading.Lock()

@@ -221,6 +221,13 @@ def test_a_slice_has_no_compression(seg):
         assert seg.get(f"raw/xy/8_8/0_0_0?compression={word}") == plain
 
 
+@pytest.mark.parametrize("size", ["0_16_32", "48_0_32", "0_0_0", "-48_-16_32", "48_16", "48_16_32_1"])
+def test_a_posted_volume_has_voxels(seg, size):
+    before = seg.get("info"), seg.get("listlabels?sizes=true")
+    assert "size" in seg.refused(f"raw/0_1_2/{size}/0_0_0", b"", "POST")
+    assert (seg.get("info"), seg.get("listlabels?sizes=true")) == before
+
+
 @pytest.mark.parametrize("word", ["isotropic/0_1_2/48_16_32/0_0_0", "pseudocolor/xy/48_16/0_0_0", "raw/xy/48_16/0_0_0"])
 def test_only_volumes_are_posted(seg, word):
     seg.refused(word, np.zeros(BLOCK, np.uint64).tobytes(), "POST")

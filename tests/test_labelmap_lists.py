@@ -224,7 +224,7 @@ def blocks_of(seg, label):
 
 
 def decoded(message):
-    label, coords, supervoxels, counts, *change = labels.decode_index(message)
+    label, coords, supervoxels, counts, _, *change = labels.decode_index(message)
     out = {}
     for at, v, n in zip(coords.tolist(), supervoxels.tolist(), counts.tolist(), strict=True):
         out.setdefault(tuple(at), {})[v] = n

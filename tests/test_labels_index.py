@@ -75,6 +75,11 @@ def columns(index: Index) -> tuple[NDArray[np.int32], NDArray[np.uint64], NDArra
     return coords, np.array([s for _, s, _ in rows], np.uint64), np.array([n for _, _, n in rows], np.uint32)
 
 
+def surface(index: Index, stamp: int) -> NDArray[np.uint64]:
+    """A column in which each block has a surface_mutid of its own, ``stamp`` the first."""
+    return np.array([(stamp << k) % 2**64 for k, at in enumerate(sorted(index)) for _ in index[at]], np.uint64)
+
+
 def to_dict(coords: NDArray[np.int32], supervoxels: NDArray[np.uint64], counts: NDArray[np.uint32]) -> Index:
     out: Index = {}
     for (z, y, x), s, n in zip(coords.tolist(), supervoxels.tolist(), counts.tolist(), strict=True):
@@ -83,12 +88,14 @@ def to_dict(coords: NDArray[np.int32], supervoxels: NDArray[np.uint64], counts: 
 
 
 @examples
-@given(indices, uint64, headers)
-def test_encode_index_is_read_by_protobuf(index: Index, label: int, header: tuple[int, str, str, str]) -> None:
-    data = labels.encode_index(label, *columns(index), *header)
+@given(indices, uint64, headers, uint64)
+def test_encode_index_is_read_by_protobuf(
+    index: Index, label: int, header: tuple[int, str, str, str], stamp: int
+) -> None:
+    data = labels.encode_index(label, *columns(index), surface(index, stamp), *header)
     message = PROTO["LabelIndex"].FromString(data)
-    assert {key: dict(value.counts) for key, value in message.blocks.items()} == {
-        wire_key(*at): entries for at, entries in index.items()
+    assert {key: (dict(value.counts), value.surface_mutid) for key, value in message.blocks.items()} == {
+        wire_key(*at): (index[at], (stamp << k) % 2**64) for k, at in enumerate(sorted(index))
     }
     assert message.label == label
     assert (message.last_mutid, message.last_mod_time, message.last_mod_user, message.last_mod_app) == header
@@ -96,18 +103,18 @@ def test_encode_index_is_read_by_protobuf(index: Index, label: int, header: tupl
 
 
 @examples
-@given(indices, uint64, headers)
-def test_decode_index_reads_protobuf(index: Index, label: int, header: tuple[int, str, str, str]) -> None:
+@given(indices, uint64, headers, uint64)
+def test_decode_index_reads_protobuf(index: Index, label: int, header: tuple[int, str, str, str], stamp: int) -> None:
     mutid, time, user, app = header
     message = PROTO["LabelIndex"](
         label=label, last_mutid=mutid, last_mod_time=time, last_mod_user=user, last_mod_app=app
     )
-    for at, entries in index.items():
-        message.blocks[wire_key(*at)].counts.update(entries)
-        message.blocks[wire_key(*at)].surface_mutid = 7
+    for k, at in enumerate(sorted(index)):
+        message.blocks[wire_key(*at)].counts.update(index[at])
+        message.blocks[wire_key(*at)].surface_mutid = (stamp << k) % 2**64
     got = labels.decode_index(message.SerializeToString())
-    assert (got[0], *got[4:]) == (label, *header)
-    for column, expected in zip(got[1:4], columns(index), strict=True):
+    assert (got[0], *got[5:]) == (label, *header)
+    for column, expected in zip(got[1:5], (*columns(index), surface(index, stamp)), strict=True):
         np.testing.assert_array_equal(column, expected)
         assert column.dtype == expected.dtype and column.shape == expected.shape
 
@@ -143,8 +150,10 @@ def test_decode_index_keeps_the_last_of_a_key_and_skips_the_unknown() -> None:
     assert to_dict(*labels.decode_index(block(0, count(9, 1), count(8, 2), count(9, 3)))[1:4]) == {
         (0, 0, 0): {8: 2, 9: 3}
     }
-    merged = field(1, field(2, count(1, 1)) + field(1, 4) + field(2, count(2, 2)))
+    merged = field(1, field(2, count(1, 1) + field(2, 8) + field(2, 9)) + field(1, 4) + field(2, count(2, 2)))
     assert to_dict(*labels.decode_index(merged)[1:4]) == {(0, 0, 4): {1: 1, 2: 2}}
+    assert labels.decode_index(merged)[4].tolist() == [9, 9]
+    assert labels.decode_index(block(0, count(1, 1), field(2, b"no number")))[4].tolist() == [0]
 
 
 @examples
@@ -158,7 +167,7 @@ def test_decoders_answer_or_refuse_any_bytes(data: bytes) -> None:
 @examples
 @given(indices, st.data())
 def test_decode_index_of_damaged_messages(index: Index, data: st.DataObject) -> None:
-    message = bytearray(labels.encode_index(7, *columns(index), 1, "now"))
+    message = bytearray(labels.encode_index(7, *columns(index), surface(index, 5), 1, "now"))
     cut = data.draw(st.integers(0, len(message)))
     for at in data.draw(st.lists(st.integers(0, len(message) - 1), max_size=3)):
         message[at] ^= data.draw(st.integers(1, 255))
@@ -207,7 +216,12 @@ def test_encode_index_refuses_what_no_message_can_say() -> None:
         with pytest.raises(ValueError, match="label"):
             labels.encode_index(bad, *good)
         with pytest.raises(ValueError, match="last_mutid"):
-            labels.encode_index(1, *good, bad)
+            labels.encode_index(1, *good, None, bad)
+    with pytest.raises(ValueError, match="surface_mutid"):
+        labels.encode_index(1, *good, np.ones(2, np.uint64))
+    with pytest.raises(ValueError, match="surface_mutid"):
+        labels.encode_index(1, *good, np.array([1, 2, 2], np.uint64))
+    assert labels.encode_index(1, *good, np.array([0, 0, 0], np.uint64)) == labels.encode_index(1, *good)
 
 
 @examples
@@ -259,6 +273,18 @@ def test_stored_rows(rows: list[tuple[tuple[int, int, int], dict[int, int]]], of
     expected = [(*at, s, n, surface) for at, entries in rows for s, n in entries.items()]
     got = zip(*(column.tolist() for column in columns), strict=True)
     assert [(*at, s, n, stamp) for at, s, n, stamp in got] == expected
+
+
+def test_each_packed_row_may_have_a_surface_of_its_own() -> None:
+    supervoxels, counts = np.array([1, 2, 3], np.uint64), np.array([4, 5, 6], np.uint32)
+    starts, stamps = np.array([0, 2], np.int64), np.array([7, 2**64 - 1], np.uint64)
+    assert labels.pack_rows(supervoxels, counts, starts, stamps) == [
+        pack_row({1: 4, 2: 5}, 7),
+        pack_row({3: 6}, 2**64 - 1),
+    ]
+    for wrong in (stamps[:0], np.append(stamps, stamps[:1])):
+        with pytest.raises(ValueError):
+            labels.pack_rows(supervoxels, counts, starts, wrong)
 
 
 @examples

@@ -36,8 +36,11 @@ class Model:
         for supervoxel, body in pairs:
             self.entries.setdefault(supervoxel, {})[version] = body
 
+    def visible(self, label: int, rank: list[int]) -> dict[int, int]:
+        return {v: b for v, b in self.entries.get(label, {}).items() if v < len(rank) and rank[v]}
+
     def lookup(self, label: int, rank: list[int]) -> int:
-        visible = {v: b for v, b in self.entries.get(label, {}).items() if v < len(rank) and rank[v]}
+        visible = self.visible(label, rank)
         return visible[max(visible, key=lambda v: rank[v])] if visible else label
 
 
@@ -56,6 +59,9 @@ class MappingMachine(RuleBasedStateMachine):
         asked = [0, *range(1, 14), *range(2**64 - 6, 2**64)]
         expected = [self.model.lookup(label, rank) for label in asked]
         assert self.mapping.lookup(u64(asked), u32(rank)).tolist() == expected
+        mapped = self.mapping.mapped(u64(asked), u32(rank))
+        assert mapped.dtype == np.bool_
+        assert mapped.tolist() == [bool(self.model.visible(label, rank)) for label in asked]
         pairs = [(a, b) for a, b in zip(asked, expected, strict=True) if a != b]
         found, found_bodies = self.mapping.items(u32(rank))
         assert list(zip(found.tolist(), found_bodies.tolist(), strict=True)) == pairs
@@ -98,6 +104,10 @@ def test_a_nearer_identity_hides_a_farther_entry() -> None:
     mapping.update(0, u64([5, 6]), u64([9, 9]))
     mapping.update(2, u64([5]), u64([5]))
     assert mapping.lookup(u64([5, 6]), u32([1, 0, 2])).tolist() == [5, 9]
+    assert mapping.mapped(u64([5, 6, 7, 0]).reshape(2, 2), u32([1, 0, 2])).tolist() == [[True, True], [False, False]]
+    assert mapping.mapped(u64([5, 6]), u32([0, 0, 2])).tolist() == [True, False]
+    with pytest.raises(ValueError, match="uint64"):
+        mapping.mapped(np.array([5]), u32([1]))  # type: ignore[arg-type]
     assert mapping.lookup(u64([5, 6]), u32([2, 0, 1])).tolist() == [9, 9]
     assert [a.tolist() for a in mapping.items(u32([1, 0, 2]))] == [[6], [9]]
 

@@ -24,6 +24,7 @@ struct IndexRow {
     int32_t z, y, x;
     uint64_t supervoxel;
     uint32_t count;
+    uint64_t surface;  // of the block
 };
 
 struct LabelIndex {
@@ -52,8 +53,9 @@ inline int32_t block_coord_part(uint64_t bits) {
 }
 
 // Columns of n rows, `coords` z, y, x -> message. Rows must ascend by z, y, x, supervoxel: a map has each key once.
+// `surface` is the block's surface_mutid in each of its rows; null means 0 everywhere.
 inline void encode_label_index(const LabelIndex& header, const int32_t* coords, const uint64_t* supervoxels,
-                               const uint32_t* counts, size_t n, std::string& out) {
+                               const uint32_t* counts, const uint64_t* surface, size_t n, std::string& out) {
     WireWriter writer(out);
     uint64_t order_before = 0;
     for (size_t first = 0; first < n;) {
@@ -63,10 +65,13 @@ inline void encode_label_index(const LabelIndex& header, const int32_t* coords, 
                                uint64_t(c[2] + MAX_BLOCK_COORD);
         if (first && order <= order_before) throw std::invalid_argument("index rows are not ascending by z, y, x");
         order_before = order;
-        size_t stop = first, inner = 0;
+        const uint64_t changed = surface ? surface[first] : 0;
+        size_t stop = first, inner = changed ? 1 + varint_size(changed) : 0;
         for (; stop < n && std::equal(c, c + 3, coords + 3 * stop); ++stop) {
             if (stop > first && supervoxels[stop] <= supervoxels[stop - 1])
                 throw std::invalid_argument("index rows of a block are not ascending by supervoxel");
+            if (surface && surface[stop] != changed)
+                throw std::invalid_argument("index rows of a block differ in their surface_mutid");
             const size_t entry = 2 + varint_size(supervoxels[stop]) + varint_size(counts[stop]);
             inner += 2 + entry;  // an entry has less than 128 bytes: its length takes one
         }
@@ -78,6 +83,7 @@ inline void encode_label_index(const LabelIndex& header, const int32_t* coords, 
             writer.number(1, supervoxels[first]);
             writer.number(2, counts[first]);
         }
+        if (changed) writer.number(2, changed);
     }
     if (header.label) writer.number(2, header.label);
     if (header.last_mutid) writer.number(3, header.last_mutid);
@@ -159,26 +165,31 @@ inline void decode_label_index(const uint8_t* data, size_t size, LabelIndex& out
     std::vector<SupervoxelCount> counts;
     for (size_t i = 0; i < blocks.size(); ++i) {
         counts.clear();
+        uint64_t surface = 0;
         WireReader entry(blocks[i].message.data, blocks[i].message.size);
         for (Field f; entry.next(f);) {
             if (f.number != 2 || f.type != BYTES) continue;
             WireReader value(f.data, f.size);
-            for (Field c; value.next(c);)
+            for (Field c; value.next(c);) {
                 if (c.number == 1 && c.type == BYTES) counts.push_back(decode_count(c));
+                if (c.number == 2 && c.type == VARINT) surface = c.value;
+            }
         }
         if (i + 1 < blocks.size() && blocks[i].order == blocks[i + 1].order) continue;
         keep_last(counts, [](const SupervoxelCount& c) { return c.supervoxel; });
         for (const SupervoxelCount& c : counts)
-            out.rows.push_back({blocks[i].z, blocks[i].y, blocks[i].x, c.supervoxel, c.count});
+            out.rows.push_back({blocks[i].z, blocks[i].y, blocks[i].x, c.supervoxel, c.count, surface});
     }
 }
 
-inline void split_columns(const LabelIndex& index, int32_t* coords, uint64_t* supervoxels, uint32_t* counts) {
+inline void split_columns(const LabelIndex& index, int32_t* coords, uint64_t* supervoxels, uint32_t* counts,
+                          uint64_t* surface) {
     for (const IndexRow& row : index.rows) {
         coords[0] = row.z, coords[1] = row.y, coords[2] = row.x;
         coords += 3;
         *supervoxels++ = row.supervoxel;
         *counts++ = row.count;
+        *surface++ = row.surface;
     }
 }
 

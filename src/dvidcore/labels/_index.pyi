@@ -4,13 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer
 
-Columns = tuple[NDArray[np.int32], NDArray[np.uint64], NDArray[np.uint32]]
-
 def encode_index(
     label: int,
     coords: NDArray[np.int32],
     supervoxels: NDArray[np.uint64],
     counts: NDArray[np.uint32],
+    surface: NDArray[np.uint64] | None = None,
     last_mutid: int = 0,
     last_mod_time: str = "",
     last_mod_user: str = "",
@@ -18,17 +17,21 @@ def encode_index(
 ) -> bytes:
     """DVID's LabelIndex message (proto3) of the columns of an index, ascending by z, y, x, supervoxel.
 
-    Numbers that are 0 and empty texts are left out, but not within map entries, as protobuf's own encoders do.
-    O(n). Raises ValueError for rows out of order or repeated, and for coordinates beyond +-(2^20 - 1) blocks.
+    ``coords`` is (n, 3), z, y, x of blocks; the others are (n,). ``surface`` is the block's ``surface_mutid``, the same
+    in all of its rows; None: 0. Numbers that are 0 and empty texts are left out, but not within map entries, as
+    protobuf's own encoders do. O(n). Raises ValueError for rows out of order or repeated, columns of unequal length,
+    rows of a block that differ in ``surface``, and for coordinates beyond +-(2^20 - 1) blocks.
     """
 
 def decode_index(
     data: Buffer,
-) -> tuple[int, NDArray[np.int32], NDArray[np.uint64], NDArray[np.uint32], int, str, str, str]:
-    """A LabelIndex message: (label, coords, supervoxels, counts, last_mutid, time, user, app), columns as above.
+) -> tuple[
+    int, NDArray[np.int32], NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint64], int, str, str, str
+]:
+    """A LabelIndex message: (label, coords, supervoxels, counts, surface, last_mutid, time, user, app).
 
-    Sorted by z, y, x, supervoxel. Of a map key that is listed twice the last one counts; unknown fields and
-    ``surface_mutid`` are skipped; a block without counts gives no row. O(bytes + n log n).
+    It is what ``encode_index`` takes. Sorted by z, y, x, supervoxel. Of a map key that is listed twice the last one
+    counts; unknown fields are skipped; a block without counts gives no row. O(bytes + n log n).
     Raises ValueError for what is no such message, a count beyond 32 bits, a block key beyond 63.
     """
 

@@ -33,9 +33,10 @@ cdef extern from "_index.h" namespace "dvidcore" nogil:
         uint64_t mutid
         uint64_t mapped
         vector[uint64_t] original
-    void encode_label_index(const LabelIndex&, const int32_t*, const uint64_t*, const uint32_t*, size_t, string&) except +
+    void encode_label_index(const LabelIndex&, const int32_t*, const uint64_t*, const uint32_t*,
+                            const uint64_t*, size_t, string&) except +
     void decode_label_index(const uint8_t*, size_t, LabelIndex&) except +
-    void split_columns(const LabelIndex&, int32_t*, uint64_t*, uint32_t*)
+    void split_columns(const LabelIndex&, int32_t*, uint64_t*, uint32_t*, uint64_t*)
     void repeated_messages(const uint8_t*, size_t, vector[Bytes]&) except +
     void decode_mapping_op(Bytes, MappingOp&) except +
     cdef cppclass WireWriter:
@@ -44,7 +45,7 @@ cdef extern from "_index.h" namespace "dvidcore" nogil:
 
 
 cdef tuple _columns(size_t n):
-    return np.empty((n, 3), np.int32), np.empty(n, np.uint64), np.empty(n, np.uint32)
+    return np.empty((n, 3), np.int32), np.empty(n, np.uint64), np.empty(n, np.uint32), np.empty(n, np.uint64)
 
 
 cdef int _hold(object sources, deque[Buffer]& held, vector[Bytes]& out) except -1:
@@ -65,17 +66,23 @@ cdef uint64_t _uint64(object value, str name) except? 0:
     return value
 
 
-def encode_index(label, coords, supervoxels, counts, last_mutid=0, str last_mod_time="", str last_mod_user="",
-                 str last_mod_app=""):
+def encode_index(label, coords, supervoxels, counts, surface=None, last_mutid=0, str last_mod_time="",
+                 str last_mod_user="", str last_mod_app=""):
     cdef const int32_t[:, ::1] at = np.ascontiguousarray(coords)
     cdef const uint64_t[::1] keys = np.ascontiguousarray(supervoxels)
     cdef const uint32_t[::1] numbers = np.ascontiguousarray(counts)
+    cdef const uint64_t[::1] changed = None if surface is None else np.ascontiguousarray(surface)
+    cdef const uint64_t* changes = NULL
     cdef size_t n = keys.shape[0]
     cdef LabelIndex header
     cdef string out
     if at.shape[1] != 3 or at.shape[0] != keys.shape[0] or numbers.shape[0] != keys.shape[0]:
         raise ValueError(f"index columns of {at.shape[0]} x {at.shape[1]} coordinates, {n} supervoxels "
                          f"and {numbers.shape[0]} counts")
+    if changed is not None:
+        if changed.shape[0] != keys.shape[0]:
+            raise ValueError(f"index columns of {n} supervoxels and {changed.shape[0]} surface_mutid")
+        changes = &changed[0] if n else NULL
     header.label = _uint64(label, "label")
     header.last_mutid = _uint64(last_mutid, "last_mutid")
     header.last_mod_time = last_mod_time.encode()
@@ -83,7 +90,7 @@ def encode_index(label, coords, supervoxels, counts, last_mutid=0, str last_mod_
     header.last_mod_app = last_mod_app.encode()
     with nogil:
         encode_label_index(header, &at[0, 0] if n else NULL, &keys[0] if n else NULL,
-                           &numbers[0] if n else NULL, n, out)
+                           &numbers[0] if n else NULL, changes, n, out)
     return <bytes> out
 
 
@@ -93,16 +100,18 @@ def decode_index(data):
     cdef int32_t* coords_data
     cdef uint64_t* supervoxels_data
     cdef uint32_t* counts_data
+    cdef uint64_t* surface_data
     held.bytes(data)
     with nogil:
         decode_label_index(held.data(), held.size(), index)
-    coords, supervoxels, counts = _columns(index.rows.size())
+    coords, supervoxels, counts, surface = _columns(index.rows.size())
     coords_data = <int32_t*> cnp.PyArray_DATA(coords)
     supervoxels_data = <uint64_t*> cnp.PyArray_DATA(supervoxels)
     counts_data = <uint32_t*> cnp.PyArray_DATA(counts)
+    surface_data = <uint64_t*> cnp.PyArray_DATA(surface)
     with nogil:
-        split_columns(index, coords_data, supervoxels_data, counts_data)
-    return (index.label, coords, supervoxels, counts, index.last_mutid, (<bytes> index.last_mod_time).decode(),
+        split_columns(index, coords_data, supervoxels_data, counts_data, surface_data)
+    return (index.label, coords, supervoxels, counts, surface, index.last_mutid, (<bytes> index.last_mod_time).decode(),
             (<bytes> index.last_mod_user).decode(), (<bytes> index.last_mod_app).decode())
 
 

@@ -62,6 +62,22 @@ class MappingTable {
         }
     }
 
+    // out[i] is 1 where labels[i] has a visible entry, be it identity, else 0.
+    void mapped(const uint64_t* labels, size_t n, const uint32_t* rank, size_t ranks, uint8_t* out) const {
+        ReadLock lock(*this);
+        uint64_t hashes[BATCH];
+        for (size_t first = 0; first < n; first += BATCH) {
+            const size_t count = std::min(BATCH, n - first);
+            for (size_t i = 0; i < count; ++i) hashes[i] = prefetch(labels[first + i]);
+            for (size_t i = 0; i < count; ++i) {
+                const uint64_t label = labels[first + i];
+                const Slot* slot = label ? shard_of(hashes[i]).find(hashes[i], label) : nullptr;
+                uint64_t body;
+                out[first + i] = slot && resolve(*slot, rank, ranks, body);
+            }
+        }
+    }
+
     // The visible (supervoxel, body) pairs that are not identity, ascending.
     void items(const uint32_t* rank, size_t ranks, std::vector<std::pair<uint64_t, uint64_t>>& out) const {
         {

@@ -39,6 +39,12 @@ class Mapping:
         ``out``: a contiguous uint64 array of that shape to write to, ``labels`` itself too. O(1) a label.
         """
 
+    def mapped(self, labels: NDArray[np.uint64], rank: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        """Whether each of ``labels`` (uint64, any shape) has an entry that is visible through ``rank``; the same shape.
+
+        True also where the entry maps the supervoxel to itself, which ``lookup`` cannot tell from none. O(1) a label.
+        """
+
     def items(self, rank: NDArray[np.uint32]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """All visible (supervoxels, bodies) that differ, as two uint64 (n,), ascending by supervoxel.
 

@@ -1,7 +1,7 @@
 """The table that answers which body a supervoxel belongs to in a version."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libcpp.utility cimport pair
 from libcpp.vector cimport vector
 cimport numpy as cnp
@@ -16,6 +16,7 @@ cdef extern from "_mapping.h" namespace "dvidcore" nogil:
         MappingTable(uint64_t) except +
         void update(uint32_t, const uint64_t*, const uint64_t*, size_t) except +
         void lookup(const uint64_t*, size_t, const uint32_t*, size_t, uint64_t*) except +
+        void mapped(const uint64_t*, size_t, const uint32_t*, size_t, uint8_t*) except +
         void items(const uint32_t*, size_t, vector[pair[uint64_t, uint64_t]]&) except +
         uint64_t size()
         uint64_t bytes()
@@ -76,6 +77,21 @@ cdef class Mapping:
         if given.shape[0]:
             with nogil:
                 self.table.lookup(&given[0], given.shape[0], ranks, rank.shape[0], &answer[0])
+        return out
+
+    def mapped(self, labels, const uint32_t[::1] rank):
+        cdef const uint64_t[::1] given
+        cdef uint8_t[::1] answer
+        cdef const uint32_t* ranks = &rank[0] if rank.shape[0] else NULL
+        labels = np.ascontiguousarray(labels)
+        if labels.dtype != np.uint64:
+            raise ValueError(f"labels are uint64, these are {labels.dtype}")
+        out = np.empty(labels.shape, np.bool_)
+        given = labels.reshape(-1)
+        answer = out.reshape(-1).view(np.uint8)
+        if given.shape[0]:
+            with nogil:
+                self.table.mapped(&given[0], given.shape[0], ranks, rank.shape[0], &answer[0])
         return out
 
     def items(self, const uint32_t[::1] rank):

@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 Buffer = bytes | bytearray | memoryview
 
 def pack_rows(
-    supervoxels: NDArray[np.uint64], counts: NDArray[np.uint32], starts: NDArray[np.int64], surface_mutid: int = 0
+    supervoxels: NDArray[np.uint64],
+    counts: NDArray[np.uint32],
+    starts: NDArray[np.int64],
+    surface_mutid: int | NDArray[np.uint64] = 0,
 ) -> list[bytes]: ...
 def row_voxels(row: Buffer) -> int: ...
 def join_rows(first: Buffer, second: Buffer) -> bytes: ...

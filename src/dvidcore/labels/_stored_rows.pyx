@@ -34,13 +34,15 @@ cdef bytes _row(uint64_t surface, const uint64_t* supervoxels, const uint32_t* c
 
 
 def pack_rows(const uint64_t[::1] supervoxels, const uint32_t[::1] counts, const int64_t[::1] starts,
-              uint64_t surface_mutid=0):
+              surface_mutid=0):
     """The rows of consecutive (body, block) groups: a list of bytes, one for each start.
 
     supervoxels uint64 (n,), ascending within a group; counts uint32 (n,); starts int64: where each group begins,
-    ascending, the first 0; the last group ends at n. Raises ValueError for lengths and starts that don't fit.
+    ascending, the first 0; the last group ends at n; surface_mutid one of all groups, or uint64, one for each. Raises
+    ValueError for lengths and starts that don't fit.
     """
     cdef Py_ssize_t n = supervoxels.shape[0], groups = starts.shape[0], i, first, stop
+    cdef const uint64_t[:] surface = np.broadcast_to(np.asarray(surface_mutid, np.uint64), groups)
     if counts.shape[0] != n:
         raise ValueError(f"{n} supervoxels, but {counts.shape[0]} counts")
     if (groups == 0) != (n == 0) or (groups and starts[0] != 0):
@@ -51,7 +53,7 @@ def pack_rows(const uint64_t[::1] supervoxels, const uint32_t[::1] counts, const
         stop = starts[i + 1] if i + 1 < groups else n
         if not 0 <= first < stop <= n:
             raise ValueError(f"group {i} from {first} to {stop} of {n} rows")
-        rows.append(_row(surface_mutid, &supervoxels[first], &counts[first], stop - first))
+        rows.append(_row(surface[i], &supervoxels[first], &counts[first], stop - first))
     return rows
 
 

@@ -37,6 +37,7 @@ def _encode(label: int, record: BodyRecord, columns: Columns) -> bytes:
             columns.coords,
             columns.supervoxels,
             columns.counts,
+            columns.surface,
             record.last_mutid,
             record.last_mod_time,
             record.last_mod_user,

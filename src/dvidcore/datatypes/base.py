@@ -274,6 +274,8 @@ class DataType:
     default_compression: ClassVar[str] = "lz4"
     follows: ClassVar[frozenset[str] | None] = None
     """Names of the types that an instance of this one may be synced with; None where the type has no syncs at all."""
+    absent: ClassVar[frozenset[str]] = frozenset()
+    """First words of inherited endpoints that this type does not have."""
 
     resolvable: ClassVar[bool] = True
     """Whether ``resolve`` may settle each row that merged versions disagree on by itself."""
@@ -290,13 +292,13 @@ class DataType:
     def endpoints(cls) -> list[Endpoint]:
         """All endpoints in order of declaration, the type's own before the generic ones.
 
-        A subclass that declares a verb and path again replaces the inherited endpoint.
+        A subclass that declares a verb and path again replaces the inherited endpoint, and lacks those of ``absent``.
         """
         seen: dict[tuple[str, str], Endpoint] = {}
         for owner in cls.__mro__:
             for member in vars(owner).values():
                 for declared in getattr(member, "endpoints", ()) if callable(member) else ():
-                    if isinstance(declared, Endpoint):
+                    if isinstance(declared, Endpoint) and declared.keyword not in cls.absent:
                         seen.setdefault((declared.verb, declared.path), declared)
         return list(seen.values())
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 BUILT_IN: Mapping[str, str] = {
     "float32blk": "dvidcore.datatypes.imageblk:Float32Block",
     "keyvalue": "dvidcore.datatypes.keyvalue:KeyValue",
+    "labelarray": "dvidcore.datatypes.labels.labelarray:LabelArray",
     "labelmap": "dvidcore.datatypes.labels.labelmap:LabelMap",
     "rgba8blk": "dvidcore.datatypes.imageblk:RGBA8Block",
     "roi": "dvidcore.datatypes.roi.datatype:ROI",

@@ -46,13 +46,16 @@ def counters(label: LabelEngine, snapshot: Snapshot) -> LabelCounters:
     return LabelCounters.unpack(snapshot.get(label.rows.next))
 
 
-def raise_maximum(label: LabelEngine, view: View, batch: Batch, largest: int) -> None:
-    """Makes ``largest`` the version's and the repo-wide maximum where it is greater."""
+def raise_maximum(label: LabelEngine, view: View, batch: Batch, largest: int, in_use: int = 0) -> None:
+    """Makes ``largest`` the version's and the repo-wide maximum where it is greater.
+
+    ``in_use`` raises the repo-wide one alone, so that a label in use which no maximum counts is not given out.
+    """
     if largest > maximum(label, view):
         VersionedBatch(batch, view.ancestry.version).put(label.rows.maxlabel, pack_u64(largest))
     now = counters(label, view.snapshot)
-    if largest > now.maximum:
-        batch.put(label.rows.next, now._replace(maximum=largest).pack())
+    if max(largest, in_use) > now.maximum:
+        batch.put(label.rows.next, now._replace(maximum=max(largest, in_use)).pack())
 
 
 def get_maxlabel(label: LabelEngine, view: View) -> dict[str, int]:

@@ -6,42 +6,14 @@ from typing import Any, ClassVar
 
 import orjson
 
-from dvidcore.datatypes.arguments import Query, choice, flag, integer, text
+from dvidcore.datatypes.arguments import flag, integer, text
 from dvidcore.datatypes.base import JSON, OCTETS, TEXT, Call, Reply, Setting, endpoint
-from dvidcore.datatypes.labels import (
-    allocation,
-    counters,
-    indices,
-    ingest,
-    inputs,
-    lists,
-    merge,
-    points,
-    properties,
-    sparse,
-)
-from dvidcore.datatypes.labels.index import Columns
-from dvidcore.datatypes.labels.reader import BlockReader
-from dvidcore.datatypes.labels.sparse import Bounds, SparseVolume
-from dvidcore.datatypes.labels.voxels import HASH, SCALE, SUPERVOXELS, THROTTLE, LabelVoxels
-from dvidcore.datatypes.voxel_settings import check_first_extents
+from dvidcore.datatypes.labels import allocation, indices, ingest, inputs, lists, merge, posted, properties, sparse
+from dvidcore.datatypes.labels.indexed import IndexedVoxels, missing
+from dvidcore.datatypes.labels.voxels import HASH, SCALE, SUPERVOXELS, THROTTLE
 from dvidcore.errors import BadRequest
-from dvidcore.geometry import UINT64_MAX, ZYX
-from dvidcore.storage.versioned import View
+from dvidcore.geometry import UINT64_MAX
 
-BOUNDS = [
-    integer(f"{end}{axis}", None, f"{word} {axis} in voxels, included")
-    for axis in "xyz"
-    for end, word in (("min", "lowest"), ("max", "highest"))
-]
-SPARSE = [
-    text("format", "rles", "rles, srles or blocks"),
-    *BOUNDS,
-    Query("exact", True, "false: whole blocks instead of cut runs", lambda value, _: value != "false", "true|false"),
-    SCALE,
-    choice("compression", "", "of rles", ("", "gzip", "lz4")),
-    SUPERVOXELS,
-]
 LIST = [
     integer("start", 0, "the first label", 0, UINT64_MAX),
     integer("number", lists.LISTED, f"labels at most, capped at {lists.LISTED}", 0, UINT64_MAX),
@@ -49,18 +21,7 @@ LIST = [
 ]
 
 
-def _missing() -> Reply:
-    """No such label: 404, and DVID's clients expect an empty body."""
-    return Reply(status=404)
-
-
-def _bounds(given: dict[str, int | None]) -> Bounds:
-    """The bounds among the arguments."""
-    low, high = ((given[f"{end}x"], given[f"{end}y"], given[f"{end}z"]) for end in ("min", "max"))
-    return Bounds(low, high)
-
-
-class LabelMap(LabelVoxels):
+class LabelMap(IndexedVoxels):
     """Supervoxels in voxels, bodies by a mapping; all reads at a version apply the mapping of that version.
 
     For example ``GET /api/node/3f8c/segmentation/sparsevol/231?scale=1`` answers the runs of body 231 at half the
@@ -71,41 +32,18 @@ class LabelMap(LabelVoxels):
     typeversion = "0.1"
     url = "github.com/janelia-flyem/dvid/datatype/labelmap"
     settings: ClassVar[tuple[Setting, ...]] = properties.SETTINGS
-    follows = frozenset()
-    compressions = frozenset({"none", "snappy", "lz4", "gzip", "jpeg"})
-    default_compression = "gzip"
-
-    @classmethod
-    def check_settings(cls, settings: dict[str, Any]) -> None:
-        check_first_extents(settings)
 
     # -- properties ----------------------------------------------------------------------------------------------------
-
-    def extended(self, view: View) -> dict[str, Any]:
-        return properties.extended(self, view)
-
-    def info(self, view: View) -> dict[str, Any]:
-        return {**super().info(view), "Extents": properties.extents_info(self, view)}
 
     @endpoint("POST", "info", answers=TEXT)
     def post_info(self, call: Call) -> str:
         """Changes VoxelSize, VoxelUnits, MaxDownresLevel, MinPoint or MaxPoint, given as strings in a JSON object."""
         return properties.post_info(self, call)
 
-    @endpoint("GET", "metadata", answers=properties.METADATA)
-    def get_metadata(self, call: Call) -> dict[str, Any]:
-        """The axes with their resolution, units and extents at this version."""
-        return properties.metadata(self, call.view)
-
     @endpoint("POST", "extents")
     def post_extents(self, call: Call) -> None:
         """Replaces the extents of this version: ``{"MinPoint": [x, y, z], "MaxPoint": [x, y, z]}``, both included."""
         properties.post_extents(self, call)
-
-    @endpoint("POST", "resolution")
-    def post_resolution(self, call: Call) -> None:
-        """Replaces the voxel size, of all versions: ``[x, y, z]`` in the instance's units."""
-        properties.post_resolution(self, call)
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -123,82 +61,6 @@ class LabelMap(LabelVoxels):
         self._need_index("merge")
         return merge.merge(self, call)
 
-    def _need_index(self, what: str) -> None:
-        if not self.indexed:
-            raise BadRequest(f'"{self.record.name}" has no label index (IndexedLabels=false), which {what} needs')
-
-    # -- sparse volumes ------------------------------------------------------------------------------------------------
-
-    @endpoint("GET", "sparsevol/{label:label}", query=SPARSE, answers=OCTETS)
-    def get_sparsevol(self, call: Call, label: int, supervoxels: bool, **given: Any) -> Reply:
-        """The voxels of a body: runs along x behind a header (rles), alone (srles), or masks of blocks (blocks).
-
-        Runs are int32 x, y, z, length, sorted by z, y, x. Bounds are voxels of the scale, both included.
-        """
-        self._need_index("sparsevol")
-        columns = sparse.subject(self, call, label, supervoxels)
-        return _missing() if columns is None else self._sparse(call, label, columns, **given)
-
-    @endpoint("GET", "sparsevol-by-point/{point:point}", query=SPARSE, answers=OCTETS)
-    def get_sparsevol_by_point(self, call: Call, point: ZYX, scale: int, supervoxels: bool, **given: Any) -> Reply:
-        """The sparse volume of the body at a voxel of the scale; options as of ``sparsevol``."""
-        self._need_index("sparsevol-by-point")
-        label = points.label_at(BlockReader(self, call, scale, supervoxels), point)
-        if not label:
-            raise BadRequest(f"point: there is no label at {point.xyz()}, scale {scale}")
-        columns = sparse.subject(self, call, label, supervoxels)
-        return _missing() if columns is None else self._sparse(call, label, columns, scale=scale, **given)
-
-    def _sparse(
-        self,
-        call: Call,
-        label: int,
-        columns: Columns,
-        *,
-        format: str,
-        exact: bool,
-        scale: int,
-        compression: str,
-        **given: Any,
-    ) -> Reply:
-        bounds = _bounds(given)
-        coords = bounds.blocks(sparse.at_scale(columns.blocks(), scale), self.block)
-        if not len(coords):
-            return _missing()
-        reader = BlockReader(self, call, scale, supervoxels=True)
-        members, _ = lists.members(columns)
-        return sparse.answer(SparseVolume(reader, coords, members, bounds, exact), label, format, compression)
-
-    @endpoint("HEAD", "sparsevol/{label:label}", query=SPARSE)
-    def head_sparsevol(self, call: Call, label: int, supervoxels: bool, scale: int, **given: Any) -> Reply:
-        """200 where the body has a block within the bounds, else 204."""
-        self._need_index("sparsevol")
-        columns = sparse.subject(self, call, label, supervoxels)
-        if columns is None:
-            return Reply(status=204)
-        coords = _bounds(given).blocks(sparse.at_scale(columns.blocks(), scale), self.block)
-        return Reply(status=200 if len(coords) else 204)
-
-    @endpoint("GET", "sparsevol-coarse/{label:label}", query=[*BOUNDS, SUPERVOXELS], answers=OCTETS)
-    def get_sparsevol_coarse(self, call: Call, label: int, supervoxels: bool, **given: Any) -> Reply:
-        """The blocks of a body: as ``sparsevol`` (rles), in blocks instead of voxels."""
-        self._need_index("sparsevol-coarse")
-        columns = sparse.subject(self, call, label, supervoxels)
-        if columns is None:
-            return _missing()
-        return Reply(sparse.coarse(_bounds(given).blocks(columns.blocks(), self.block)))
-
-    @endpoint("GET", "sparsevols-coarse/{first:label}/{last:label}", query=BOUNDS, answers=OCTETS)
-    def get_sparsevols_coarse(self, call: Call, first: int, last: int, **given: Any) -> Reply:
-        """The blocks of all bodies from ``first`` to ``last``: for each uint64 body, int32 number of runs, the runs."""
-        return Reply(sparse.coarse_volumes(self, call, first, last, _bounds(given)))
-
-    @endpoint("GET", "sparsevol-size/{label:label}", query=[SUPERVOXELS], answers=JSON)
-    def get_sparsevol_size(self, call: Call, label: int, supervoxels: bool) -> dict[str, Any] | Reply:
-        """The voxels and blocks of a body, and the box of whole blocks that holds it."""
-        columns = sparse.subject(self, call, label, supervoxels)
-        return _missing() if columns is None else lists.box_of_blocks(columns, self.block)
-
     # -- bodies and supervoxels ----------------------------------------------------------------------------------------
 
     @endpoint("GET", "size/{label:label}", query=[SUPERVOXELS], answers=JSON)
@@ -206,9 +68,9 @@ class LabelMap(LabelVoxels):
         """The voxels of a body: ``{"voxels": 2314}``."""
         if supervoxels:
             columns = sparse.subject(self, call, label, supervoxels)
-            return _missing() if columns is None else {"voxels": lists.voxels(columns)}
+            return missing() if columns is None else {"voxels": lists.voxels(columns)}
         record = self.index.record(call.view, label)
-        return _missing() if record is None else {"voxels": record.voxels}
+        return missing() if record is None else {"voxels": record.voxels}
 
     @endpoint("GET", "sizes", query=[SUPERVOXELS, HASH], answers=JSON)
     def get_sizes(self, call: Call, supervoxels: bool, hash: str) -> list[int]:
@@ -220,14 +82,14 @@ class LabelMap(LabelVoxels):
     def get_supervoxels(self, call: Call, label: int) -> list[int] | Reply:
         """The supervoxels of a body, ascending."""
         columns = self.index.columns(call.view, label)
-        return _missing() if columns is None else lists.members(columns)[0].tolist()
+        return missing() if columns is None else lists.members(columns)[0].tolist()
 
     @endpoint("GET", "supervoxel-sizes/{label:label}", answers=JSON)
     def get_supervoxel_sizes(self, call: Call, label: int) -> dict[str, list[int]] | Reply:
         """The supervoxels of a body and their voxels: ``{"supervoxels": [14, 15], "sizes": [38632, 39534]}``."""
         columns = self.index.columns(call.view, label)
         if columns is None:
-            return _missing()
+            return missing()
         supervoxels, sizes = lists.members(columns)
         return {"supervoxels": supervoxels.tolist(), "sizes": sizes.tolist()}
 
@@ -258,6 +120,22 @@ class LabelMap(LabelVoxels):
             return Reply(lists.pairs(supervoxels, bodies))
         return Reply(lists.mapping_lines(supervoxels, bodies), TEXT)
 
+    @endpoint("POST", "mappings", query=[THROTTLE], throttle=True)
+    def post_mappings(self, call: Call, **_: Any) -> None:
+        """Maps supervoxels to bodies, to themselves, or to 0 (they exist no more): a MappingOps message (protobuf).
+
+        Operations apply in their order. Nothing is compared with voxels, and indices stay: bulk loads post them too.
+        """
+        posted.post_mappings(self, call)
+
+    @endpoint("GET", "supervoxel-splits", answers=JSON)
+    def get_supervoxel_splits(self, call: Call) -> list[Any]:
+        """The splits of supervoxels at this version and its ancestors: ``[UUID, splits, UUID, splits, …]``.
+
+        Supervoxels cannot be split yet, so there are none: ``[]``.
+        """
+        return []
+
     @endpoint("GET", "map-stats", answers=JSON)
     def get_map_stats(self, call: Call) -> dict[str, Any]:
         """The size of the mapping in memory."""
@@ -269,7 +147,7 @@ class LabelMap(LabelVoxels):
     def get_lastmod(self, call: Call, label: int) -> dict[str, Any] | Reply:
         """The last mutation of a body: its id, user, application and time; empty until one touches it."""
         record = self.index.record(call.view, label)
-        return _missing() if record is None else indices.last_change(record)
+        return missing() if record is None else indices.last_change(record)
 
     @endpoint(
         "GET",
@@ -285,16 +163,31 @@ class LabelMap(LabelVoxels):
     def get_index(self, call: Call, label: int, mutid: int | None, **given: Any) -> dict[str, Any] | bytes | Reply:
         """The label index of a body as a LabelIndex message (protobuf): its blocks, supervoxels and voxel counts."""
         if mutid is not None:
-            return _missing()
+            return missing()
         if given["metadata-only"]:
             record = self.index.record(call.view, label)
-            return _missing() if record is None else Reply(orjson.dumps(indices.metadata(record)), JSON)
-        return indices.index(self, call, label) or _missing()
+            return missing() if record is None else Reply(orjson.dumps(indices.metadata(record)), JSON)
+        return indices.index(self, call, label) or missing()
+
+    @endpoint("POST", "index/{label:label}", query=[THROTTLE], throttle=True)
+    def post_index(self, call: Call, label: int, **_: Any) -> None:
+        """Replaces the label index of a body by a LabelIndex message (protobuf); one without blocks deletes it.
+
+        It is stored as given, its last mutation too, and not compared with voxels.
+        """
+        self._need_index("POST index")
+        posted.post_index(self, call, label)
 
     @endpoint("GET", "indices", query=[THROTTLE], answers=OCTETS, throttle=True)
     def get_indices(self, call: Call, **_: Any) -> bytes:
         """The label indices of the labels listed in the body, 50,000 at most, as a LabelIndices message."""
         return indices.indices(self, call, inputs.labels(call.body, most=indices.MOST))
+
+    @endpoint("POST", "indices", query=[THROTTLE], throttle=True)
+    def post_indices(self, call: Call, **_: Any) -> None:
+        """Replaces the label indices of many bodies by a LabelIndices message, all of them or none: as POST index."""
+        self._need_index("POST indices")
+        posted.post_indices(self, call)
 
     @endpoint("GET", "indices-compressed", query=[THROTTLE], answers=OCTETS, throttle=True)
     def get_indices_compressed(self, call: Call, **_: Any) -> Reply:
@@ -305,21 +198,9 @@ class LabelMap(LabelVoxels):
     def get_index_version(self, call: Call, label: int) -> str | Reply:
         """The UUID of the version that stored (or deleted) the index of a body as it is seen here."""
         version = indices.writer(self, call, label)
-        return _missing() if version is None else self.repo.dag.nodes[version].uuid
+        return missing() if version is None else self.repo.dag.nodes[version].uuid
 
     # -- counters ------------------------------------------------------------------------------------------------------
-
-    @endpoint("GET", "maxlabel", answers=JSON)
-    def get_maxlabel(self, call: Call) -> dict[str, int]:
-        """The largest label that this version or an ancestor has had."""
-        self._need_index("maxlabel")
-        return counters.get_maxlabel(self, call.view)
-
-    @endpoint("GET", "nextlabel", answers=JSON)
-    def get_nextlabel(self, call: Call) -> dict[str, int]:
-        """The label that is given out next, the same for all versions."""
-        self._need_index("nextlabel")
-        return counters.get_nextlabel(self, call.view)
 
     @endpoint("POST", "nextlabel/{count:uint64}", answers=JSON)
     def post_nextlabel(self, call: Call, count: int) -> dict[str, int]:

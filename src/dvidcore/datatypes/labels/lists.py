@@ -140,7 +140,7 @@ def as_json(arrays: Iterator[NDArray[np.uint64]]) -> Iterator[Buffer]:
 
 
 def mapping(data: LabelEngine, call: Call, supervoxels: Labels, check: bool) -> list[int]:
-    """The body of each supervoxel. With ``check`` one that is not mapped and does not exist has 0."""
+    """The body of each supervoxel. With ``check`` one that is not mapped, not even to itself, and not there has 0."""
     mapped = data.mapping.at(call)
     found = mapped.bodies(supervoxels)
     out: list[int] = found.tolist()
@@ -148,7 +148,7 @@ def mapping(data: LabelEngine, call: Call, supervoxels: Labels, check: bool) -> 
         own = data.known.at(call).own
         if len(own) > _KEPT:
             own.clear()
-        for k in np.flatnonzero(found == supervoxels).tolist():
+        for k in np.flatnonzero((found == supervoxels) & ~mapped.has_entry(supervoxels)).tolist():
             label = out[k]
             there = own.get(label)
             if there is None:

@@ -45,6 +45,12 @@ class Mapped:
         """The body of one supervoxel."""
         return int(self.bodies(np.array([supervoxel], np.uint64))[0])
 
+    def has_entry(self, supervoxels: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Of each supervoxel whether it is mapped, be it to itself, which ``bodies`` does not tell."""
+        if self._rank is None:
+            return np.zeros(len(supervoxels), np.bool_)
+        return self._table.mapped(supervoxels, self._rank)
+
     def items(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """All visible (supervoxels, bodies) that are not mapped to themselves, ascending by supervoxel."""
         if self._rank is None:

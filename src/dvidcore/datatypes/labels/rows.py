@@ -51,6 +51,9 @@ _BOX = struct.Struct("<6q")
 _NEXT = struct.Struct("<QQQ")
 _TEXT = struct.Struct("<H")
 
+LONGEST_TEXT = 65535
+"""Bytes of UTF-8 that a text in a record may have."""
+
 
 class Rows:
     """Makes the prefix keys (without version) of one instance."""
@@ -141,7 +144,7 @@ class BodyRecord(NamedTuple):
     last_mod_app: str = ""
 
     def pack(self) -> bytes:
-        texts = [t.encode()[:65535] for t in (self.last_mod_time, self.last_mod_user, self.last_mod_app)]
+        texts = [_cut(t) for t in (self.last_mod_time, self.last_mod_user, self.last_mod_app)]
         head = _BODY.pack(self.voxels, self.blocks, self.change, self.last_mutid)
         return head + b"".join(_TEXT.pack(len(t)) + t for t in texts)
 
@@ -158,6 +161,12 @@ class BodyRecord(NamedTuple):
             return cls(*_BODY.unpack_from(value), *texts)
         except (struct.error, UnicodeDecodeError) as e:
             raise StoreError(f"a body's record is corrupt: {e}") from None
+
+
+def _cut(text: str) -> bytes:
+    """As UTF-8, without what a record has no room for."""
+    encoded = text.encode()
+    return encoded if len(encoded) <= LONGEST_TEXT else encoded[:LONGEST_TEXT].decode(errors="ignore").encode()
 
 
 class LabelCounters(NamedTuple):

@@ -131,6 +131,10 @@ class SparseVolume:
         if waiting:
             yield self._sorted(waiting)
 
+    def any(self) -> bool:
+        """Whether there is a voxel at all: at a coarser scale, or within bounds, the blocks of the index may have none."""
+        return any(len(runs) for runs in self.slabs())
+
     def _pieces(self) -> Iterator[Coords]:
         """The coordinates by z; where that is a great many, in pieces of whole rows of blocks along x."""
         coords = self.coords

@@ -1,0 +1,168 @@
+"""The endpoints that the label types with an index share: properties, sparse volumes, the largest and next label."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from dvidcore.datatypes.arguments import Query, choice, integer, text
+from dvidcore.datatypes.base import JSON, OCTETS, Call, Reply, endpoint
+from dvidcore.datatypes.labels import counters, lists, points, properties, sparse
+from dvidcore.datatypes.labels.index import Columns
+from dvidcore.datatypes.labels.reader import BlockReader
+from dvidcore.datatypes.labels.sparse import Bounds, SparseVolume
+from dvidcore.datatypes.labels.voxels import SCALE, SUPERVOXELS, LabelVoxels
+from dvidcore.datatypes.voxel_settings import check_first_extents
+from dvidcore.errors import BadRequest
+from dvidcore.geometry import ZYX
+from dvidcore.storage.versioned import View
+
+BOUNDS = [
+    integer(f"{end}{axis}", None, f"{word} {axis} in voxels, included")
+    for axis in "xyz"
+    for end, word in (("min", "lowest"), ("max", "highest"))
+]
+SPARSE = [
+    text("format", "rles", "rles, srles or blocks"),
+    *BOUNDS,
+    Query("exact", True, "false: whole blocks instead of cut runs", lambda value, _: value != "false", "true|false"),
+    SCALE,
+    choice("compression", "", "of rles", ("", "gzip", "lz4")),
+    SUPERVOXELS,
+]
+
+
+def missing() -> Reply:
+    """No such label: 404, and DVID's clients expect an empty body."""
+    return Reply(status=404)
+
+
+def bounds_of(given: dict[str, int | None]) -> Bounds:
+    """The bounds among the arguments."""
+    low, high = ((given[f"{end}x"], given[f"{end}y"], given[f"{end}z"]) for end in ("min", "max"))
+    return Bounds(low, high)
+
+
+class IndexedVoxels(LabelVoxels):
+    """A label type whose labels can be asked for as sparse volumes."""
+
+    empty_volumes: ClassVar[bool] = True
+    """Whether a label without a voxel in the blocks that are asked for is answered by no runs; else it is a 404."""
+    follows = frozenset()
+    compressions = frozenset({"none", "snappy", "lz4", "gzip", "jpeg"})
+    default_compression = "gzip"
+
+    @classmethod
+    def check_settings(cls, settings: dict[str, Any]) -> None:
+        check_first_extents(settings)
+
+    # -- properties ----------------------------------------------------------------------------------------------------
+
+    def extended(self, view: View) -> dict[str, Any]:
+        return properties.extended(self, view)
+
+    def info(self, view: View) -> dict[str, Any]:
+        return {**super().info(view), "Extents": properties.extents_info(self, view)}
+
+    @endpoint("GET", "metadata", answers=properties.METADATA)
+    def get_metadata(self, call: Call) -> dict[str, Any]:
+        """The axes with their resolution, units and extents at this version."""
+        return properties.metadata(self, call.view)
+
+    @endpoint("POST", "resolution")
+    def post_resolution(self, call: Call) -> None:
+        """Replaces the voxel size, of all versions: ``[x, y, z]`` in the instance's units."""
+        properties.post_resolution(self, call)
+
+    def _need_index(self, what: str) -> None:
+        if not self.indexed:
+            raise BadRequest(f'"{self.record.name}" has no label index (IndexedLabels=false), which {what} needs')
+
+    # -- sparse volumes ------------------------------------------------------------------------------------------------
+
+    @endpoint("GET", "sparsevol/{label:label}", query=SPARSE, answers=OCTETS)
+    def get_sparsevol(self, call: Call, label: int, supervoxels: bool, **given: Any) -> Reply:
+        """The voxels of a body: runs along x behind a header (rles), alone (srles), or masks of blocks (blocks).
+
+        Runs are int32 x, y, z, length, sorted by z, y, x. Bounds are voxels of the scale, both included.
+        """
+        self._need_index("sparsevol")
+        columns = sparse.subject(self, call, label, supervoxels)
+        return missing() if columns is None else self._sparse(call, label, columns, **given)
+
+    @endpoint("GET", "sparsevol-by-point/{point:point}", query=SPARSE, answers=OCTETS)
+    def get_sparsevol_by_point(self, call: Call, point: ZYX, scale: int, supervoxels: bool, **given: Any) -> Reply:
+        """The sparse volume of the body at a voxel of the scale; options as of ``sparsevol``."""
+        self._need_index("sparsevol-by-point")
+        label = points.label_at(BlockReader(self, call, scale, supervoxels), point)
+        if not label:
+            raise BadRequest(f"point: there is no label at {point.xyz()}, scale {scale}")
+        columns = sparse.subject(self, call, label, supervoxels)
+        return missing() if columns is None else self._sparse(call, label, columns, scale=scale, **given)
+
+    def _sparse(
+        self,
+        call: Call,
+        label: int,
+        columns: Columns,
+        *,
+        format: str,
+        exact: bool,
+        scale: int,
+        compression: str,
+        **given: Any,
+    ) -> Reply:
+        bounds = bounds_of(given)
+        coords = bounds.blocks(sparse.at_scale(columns.blocks(), scale), self.block)
+        if not len(coords):
+            return missing()
+        reader = BlockReader(self, call, scale, supervoxels=True)
+        members, _ = lists.members(columns)
+        # Masks are of whole blocks, whatever the bounds.
+        volume = SparseVolume(reader, coords, members, bounds, exact and format != "blocks")
+        if not self.empty_volumes and not volume.any():
+            return missing()
+        return sparse.answer(volume, label, format, compression)
+
+    @endpoint("HEAD", "sparsevol/{label:label}", query=SPARSE)
+    def head_sparsevol(self, call: Call, label: int, supervoxels: bool, scale: int, **given: Any) -> Reply:
+        """200 where the body has a block within the bounds, else 204."""
+        self._need_index("sparsevol")
+        columns = sparse.subject(self, call, label, supervoxels)
+        if columns is None:
+            return Reply(status=204)
+        coords = bounds_of(given).blocks(sparse.at_scale(columns.blocks(), scale), self.block)
+        return Reply(status=200 if len(coords) else 204)
+
+    @endpoint("GET", "sparsevol-coarse/{label:label}", query=[*BOUNDS, SUPERVOXELS], answers=OCTETS)
+    def get_sparsevol_coarse(self, call: Call, label: int, supervoxels: bool, **given: Any) -> Reply:
+        """The blocks of a body: as ``sparsevol`` (rles), in blocks instead of voxels."""
+        self._need_index("sparsevol-coarse")
+        columns = sparse.subject(self, call, label, supervoxels)
+        if columns is None:
+            return missing()
+        return Reply(sparse.coarse(bounds_of(given).blocks(columns.blocks(), self.block)))
+
+    @endpoint("GET", "sparsevols-coarse/{first:label}/{last:label}", query=BOUNDS, answers=OCTETS)
+    def get_sparsevols_coarse(self, call: Call, first: int, last: int, **given: Any) -> Reply:
+        """The blocks of all bodies from ``first`` to ``last``: for each uint64 body, int32 number of runs, the runs."""
+        return Reply(sparse.coarse_volumes(self, call, first, last, bounds_of(given)))
+
+    @endpoint("GET", "sparsevol-size/{label:label}", query=[SUPERVOXELS], answers=JSON)
+    def get_sparsevol_size(self, call: Call, label: int, supervoxels: bool) -> dict[str, Any] | Reply:
+        """The voxels and blocks of a body, and the box of whole blocks that holds it."""
+        columns = sparse.subject(self, call, label, supervoxels)
+        return missing() if columns is None else lists.box_of_blocks(columns, self.block)
+
+    # -- counters ------------------------------------------------------------------------------------------------------
+
+    @endpoint("GET", "maxlabel", answers=JSON)
+    def get_maxlabel(self, call: Call) -> dict[str, int]:
+        """The largest label that this version or an ancestor has had."""
+        self._need_index("maxlabel")
+        return counters.get_maxlabel(self, call.view)
+
+    @endpoint("GET", "nextlabel", answers=JSON)
+    def get_nextlabel(self, call: Call) -> dict[str, int]:
+        """The label that is given out next, the same for all versions."""
+        self._need_index("nextlabel")
+        return counters.get_nextlabel(self, call.view)

@@ -17,7 +17,7 @@ import pytest
 from waitress.buffers import ReadOnlyFileBasedBuffer
 
 from apiclient import Client
-from dvidcore.api.answers import BIG, BufferFile
+from dvidcore.api.answers import BIG, PIECE, BufferFile
 from dvidcore.api.routing import parse_query
 from dvidcore.datatypes import registry
 from dvidcore.datatypes.arguments import flag, integer, text
@@ -352,11 +352,16 @@ def test_a_buffer_file_reads_like_a_file() -> None:
     assert closed == [True]
 
 
-@pytest.mark.parametrize("number", [0, 1, 7, 300_000])
+@pytest.mark.parametrize("number", [0, 1, 7, 80_000, 300_000])
 def test_streams(client: Client, node: str, number: int) -> None:
     for query in ("", "?length=true"):
+        head = client("HEAD", f"{node}/stream/{number}{query}")
         answer = client.get(f"{node}/stream/{number}{query}")
-        assert ("content-length" in answer.headers) == bool(query)
+        # A body of one piece has a length, so that the connection can be kept.
+        length = str(3 * number) if query or 3 * number < PIECE else None
+        assert answer.headers.get("content-length") == length
+        assert head.body == b""
+        assert length is None or head.headers["content-length"] == length
         pieces = [len(piece) for piece in answer.pieces]
         assert sum(pieces) == 3 * number
         # Small pieces are joined, so that each costs one system call and not thousands.
@@ -365,13 +370,14 @@ def test_streams(client: Client, node: str, number: int) -> None:
 
 
 def test_a_stream_that_fails_before_its_first_byte_is_an_error(client: Client, node: str) -> None:
-    answer = client.get(f"{node}/stream/3?fail=0")
-    assert (answer.status, "piece 0 is not there" in answer.text) == (404, True)
-    assert Probe.calls[-1]._snapshot is None
+    for place in (0, 7):
+        answer = client.get(f"{node}/stream/100?fail={place}")
+        assert (answer.status, f"piece {place} is not there" in answer.text) == (404, True)
+        assert Probe.calls[-1]._snapshot is None
 
 
 def test_a_stream_that_fails_later_breaks_the_connection(client: Client, node: str) -> None:
-    answer = client.get(f"{node}/stream/100?fail=7")
+    answer = client.get(f"{node}/stream/200000?fail=150000")
     assert answer.status == 200
     with pytest.raises(NotFound):
         assert answer.body

@@ -618,10 +618,10 @@ def test_9_info_changes_how_new_values_are_stored_and_nothing_else(kv: Client) -
 
 def test_10_keys_are_listed_without_holding_them_all(kv: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pairs, "WHOLE", 10_000)
-    kv.post("keyvalues", wire.encode_key_values([(f"{i:06}", b"") for i in range(20_000)]))
+    kv.post("keyvalues", wire.encode_key_values([(f"{i:06}", b"") for i in range(60_000)]))
     answer = kv.request("GET", "keys")
     assert "content-length" not in answer.headers  # it is made while it is sent
-    assert answer.json == [f"{i:06}" for i in range(20_000)]
+    assert answer.json == [f"{i:06}" for i in range(60_000)]
 
 
 def test_unknown_instances_endpoints_and_settings(kv: Client) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Mapping
-from itertools import chain
 from typing import Any
 
 import falcon
@@ -60,21 +59,25 @@ class Stream:
     """
 
     def __init__(self, source: Iterator[Buffer], close: Close) -> None:
-        self._source = self._inner = source
+        self._source = source
         self._close: Close | None = close
+        self._ended = False
         # What fails before the first byte can still be answered with its status.
         try:
-            first = next(source, None)
+            self._first: bytes | None = self._join()
         except BaseException:
             self.close()
             raise
-        if first is not None:
-            self._source = chain((first,), source)
 
-    def __iter__(self) -> Iterator[bytes]:
-        return self
+    def whole(self) -> bytes | None:
+        """All of the body where that is no more than a piece; the stream is closed then."""
+        if not self._ended:
+            return None
+        self.close()
+        return self._first
 
-    def __next__(self) -> bytes:
+    def _join(self) -> bytes:
+        """The next piece, nothing at the end."""
         pieces: list[Buffer] = []
         size = 0
         for piece in self._source:
@@ -82,17 +85,28 @@ class Stream:
             size += len(piece)
             if size >= PIECE:
                 break
-        if not size:
+        else:
+            self._ended = True
+        first = pieces[0] if len(pieces) == 1 else None
+        return first if type(first) is bytes else b"".join(pieces)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        piece, self._first = self._first, None
+        if piece is None:
+            piece = b"" if self._ended else self._join()
+        if not piece:
             self.close()
             raise StopIteration
-        first = pieces[0]
-        return first if len(pieces) == 1 and type(first) is bytes else b"".join(pieces)
+        return piece
 
     def close(self) -> None:
         close, self._close = self._close, None
         if close is not None:
             try:
-                getattr(self._inner, "close", _nothing)()
+                getattr(self._source, "close", _nothing)()
             finally:
                 close()
 
@@ -131,11 +145,17 @@ def send(resp: falcon.Response, result: Any, declared: str, environ: Mapping[str
         resp.content_type = declared or TEXT
         if headers:
             resp.set_headers(headers)
+        # With a length known waitress keeps the connection open; behind chunks it closes it.
+        whole = stream.whole()
+        if length is None and whole is not None:
+            length = len(whole)
         if length is not None:
             resp.content_length = length
         if environ["REQUEST_METHOD"] == "HEAD":
             stream.close()
             resp.data = b""
+        elif whole is not None:
+            resp.data = whole
         else:
             resp.stream = stream
         return

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from apiclient import Answer, Client
-from dvidcore import blocks
+from dvidcore import blocks, labels
 from dvidcore.repos import Database
 from reference_labels import read_segmentation
+from reference_runs import field
 from test_labelmap_writes import downsample
 
 Volume = NDArray[np.uint64]
@@ -64,11 +65,13 @@ class Seg:
         self._present: list[int] | None = None
 
     @classmethod
-    def create(cls, database: Database, block: ZYX = BLOCK, scales: int = 2, **config: str) -> Seg:
+    def create(
+        cls, database: Database, block: ZYX = BLOCK, scales: int = 2, typename: str = "labelmap", **config: str
+    ) -> Seg:
         client = Client(database)
         node = client.repo()
         size = ",".join(map(str, reversed(block)))
-        client.instance(node, "seg", "labelmap", BlockSize=size, MaxDownresLevel=str(scales), **config)
+        client.instance(node, "seg", typename, BlockSize=size, MaxDownresLevel=str(scales), **config)
         return cls(client, node, block=block, scales=scales)
 
     def at(self, node: str) -> Seg:
@@ -228,6 +231,27 @@ def pack_stream(placed: dict[ZYX, Volume]) -> bytes:
         packed = gzip.compress(blocks.encode(np.ascontiguousarray(voxels)), 1)
         out.append(struct.pack("<3iI", x, y, z, len(packed)) + packed)
     return b"".join(out)
+
+
+def pack_index(label: int, index: dict[ZYX, dict[int, int]], surface: int = 0, *change: Any) -> bytes:
+    """A LabelIndex message of {block (z, y, x): {supervoxel: voxels}}; ``change``: last mutation id, time, user, app."""
+    rows = [(*at, supervoxel, n) for at in sorted(index) for supervoxel, n in sorted(index[at].items())]
+    coords = np.array([row[:3] for row in rows], np.int32).reshape(-1, 3)
+    supervoxels = np.array([row[3] for row in rows], np.uint64)
+    counts = np.array([row[4] for row in rows], np.uint32)
+    return labels.encode_index(label, coords, supervoxels, counts, np.full(len(rows), surface, np.uint64), *change)
+
+
+def pack_indices(*messages: bytes) -> bytes:
+    return labels.encode_indices(messages)
+
+
+def pack_mappings(*operations: tuple[int, list[int]]) -> bytes:
+    """A MappingOps message of (body, supervoxels)."""
+    return b"".join(
+        field(1, field(1, 7) + field(2, body) + b"".join(field(3, s) for s in supervoxels))
+        for body, supervoxels in operations
+    )
 
 
 def spans(data: bytes) -> list[list[int]]:

@@ -1,6 +1,6 @@
-"""The write side of the label engine against a plain numpy model: random posts, merges, versions and branches.
+"""The write side of the label engine against a plain numpy model: random posts, merges, mappings, versions, branches.
 
-After every step all versions are compared whole: voxels at each scale, index rows, records, extents, largest label.
+In the end all versions are compared whole: voxels at each scale, index rows, records, mapping, extents, largest label.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,19 +16,24 @@ import orjson
 import pytest
 from numpy.typing import NDArray
 
-from dvidcore import blocks
+from dvidcore import blocks, labels
 from dvidcore.datatypes.base import BytesBody, Call
-from dvidcore.datatypes.labels import counters, ingest, merge, stored
+from dvidcore.datatypes.labels import counters, ingest, lists, merge, posted, stored
 from dvidcore.datatypes.labels.labelmap import LabelMap
 from dvidcore.datatypes.registry import Instances
 from dvidcore.errors import BadRequest, Conflict
 from dvidcore.geometry import ZYX
 from dvidcore.repos import Database, Repo
 from dvidcore.versions import Node
+from reference_runs import field as field_of
 
 SIDE = 16
 SPAN = 6  # blocks along each side of the space that the random posts hit
 Volume = NDArray[np.uint64]
+POOL = np.array([0, 0, 1, 2, 3, 7, 100, 2**40, 2**63, 2**64 - 1], np.uint64)
+"""Supervoxels of the random volumes."""
+UNSEEN = (4, 5, 2**50)
+"""Supervoxels that no volume has."""
 
 
 def downsample(volume: Volume) -> Volume:
@@ -46,12 +51,16 @@ class Model:
 
     voxels: Volume = field(default_factory=lambda: np.zeros((SPAN * SIDE,) * 3, np.uint64))
     mapping: dict[int, int] = field(default_factory=dict)
+    """Every entry that is visible, identities too."""
     low: list[int] | None = None
     high: list[int] | None = None
     largest: int = 0
 
     def copy(self) -> Model:
         return Model(self.voxels.copy(), dict(self.mapping), self.low, self.high, self.largest)
+
+    def with_mapping(self, pairs: list[tuple[int, int]]) -> Model:
+        return replace(self, mapping={**self.mapping, **dict(pairs)})
 
     def write(self, at: ZYX, volume: Volume) -> None:
         z, y, x = (int(c + SPAN // 2) * SIDE for c in at)
@@ -73,7 +82,7 @@ class Model:
             found, n = np.unique(self.voxels[tuple(cut)], return_counts=True)
             at = (z - SPAN // 2, y - SPAN // 2, x - SPAN // 2)
             for supervoxel, voxels in zip(found.tolist(), n.tolist(), strict=True):
-                if supervoxel:
+                if self.body(supervoxel):
                     out.setdefault(self.body(supervoxel), {}).setdefault(at, {})[supervoxel] = voxels
         return out
 
@@ -114,9 +123,20 @@ def compare(label: LabelMap, call: Call, model: Model) -> None:
         assert seen == by_block
         assert records[body].voxels == sum(sum(b.values()) for b in by_block.values())
         assert records[body].blocks == len(by_block)
+    compare_mapping(label, call, model)
     box = counters.extents(label, call.view)
     assert box == (None if model.low is None else (tuple(model.low), tuple(model.high or ())))
     assert counters.maximum(label, call.view) == model.largest
+
+
+def compare_mapping(label: LabelMap, call: Call, model: Model) -> None:
+    supervoxels, bodies = label.mapping.at(call).items()
+    listed = dict(zip(supervoxels.tolist(), bodies.tolist(), strict=True))
+    assert listed == {s: b for s, b in model.mapping.items() if s != b}
+    there = set(np.unique(model.voxels).tolist())
+    asked = [*POOL.tolist(), *UNSEEN, *model.mapping]
+    expected = [model.body(s) if s in model.mapping or s in there else 0 for s in asked]
+    assert lists.mapping(label, call, np.array(asked, np.uint64), check=True) == expected
 
 
 class World:
@@ -165,6 +185,27 @@ class World:
             if model.body(supervoxel) in others:
                 model.mapping[supervoxel] = target
 
+    def remap(self, node: Node, pairs: list[tuple[int, int]]) -> None:
+        """Posts mappings, which leave the index as it is, and then the indices that agree with them."""
+        model = self.models[node.id]
+        before = model.index()
+        call = self.call(node, mapping_ops(pairs))
+        posted.post_mappings(self.label, call)
+        call.renew()
+        compare_mapping(self.label, call, model.with_mapping(pairs))
+        assert [body for body, _ in self.label.index.records(call.view)] == sorted(before)
+        call.close()
+        model.mapping.update(pairs)
+        after = model.index()
+        changed = [body for body in {*before, *after} if before.get(body) != after.get(body)]
+        self.post_indices(node, {body: after.get(body, {}) for body in changed})
+        model.largest = max([model.largest, *(body for body in changed if body in after)])
+
+    def post_indices(self, node: Node, indices: dict[int, dict[tuple[int, ...], dict[int, int]]]) -> None:
+        call = self.call(node, labels.encode_indices([index_message(*item) for item in indices.items()]))
+        posted.post_indices(self.label, call)
+        call.close()
+
     def child(self, node: Node, branch: str = "") -> Node:
         if not node.locked:
             self.database.commit(self.repo, node, note="", log=[])
@@ -190,6 +231,19 @@ def stream(placed: dict[ZYX, Volume]) -> bytes:
     return b"".join(out)
 
 
+def mapping_ops(pairs: list[tuple[int, int]]) -> bytes:
+    """A MappingOps message of (supervoxel, body)."""
+    return b"".join(field_of(1, field_of(2, body) + field_of(3, supervoxel)) for supervoxel, body in pairs)
+
+
+def index_message(label: int, index: dict[tuple[int, ...], dict[int, int]]) -> bytes:
+    """A LabelIndex message of {block (z, y, x): {supervoxel: voxels}}."""
+    rows = [(*at, supervoxel, n) for at in sorted(index) for supervoxel, n in sorted(index[at].items())]
+    coords = np.array([row[:3] for row in rows], np.int32).reshape(-1, 3)
+    supervoxels = np.array([row[3] for row in rows], np.uint64)
+    return labels.encode_index(label, coords, supervoxels, np.array([row[4] for row in rows], np.uint32))
+
+
 @pytest.fixture
 def world(database: Database) -> Iterator[World]:
     yield World(database)
@@ -197,16 +251,15 @@ def world(database: Database) -> Iterator[World]:
 
 def random_volume(rng: np.random.Generator, shape: tuple[int, int, int]) -> Volume:
     """Blobs of few labels, of the whole range of uint64, with background."""
-    pool = np.array([0, 0, 1, 2, 3, 7, 100, 2**40, 2**63, 2**64 - 1], np.uint64)
-    coarse = rng.choice(pool, [-(-n // 4) for n in shape])
+    coarse = rng.choice(POOL, [-(-n // 4) for n in shape])
     fine = coarse.repeat(4, 0).repeat(4, 1).repeat(4, 2)[: shape[0], : shape[1], : shape[2]]
     speckle = rng.random(shape) < 0.02
-    return np.where(speckle, rng.choice(pool, shape), fine)
+    return np.where(speckle, rng.choice(POOL, shape), fine)
 
 
 def random_step(world: World, rng: np.random.Generator, k: int) -> str:
     node = world.open[rng.integers(len(world.open))]
-    action = rng.choice(["raw", "blocks", "merge", "child", "branch"], p=[0.35, 0.3, 0.2, 0.08, 0.07])
+    action = rng.choice(["raw", "blocks", "merge", "remap", "child", "branch"], p=[0.3, 0.25, 0.15, 0.15, 0.08, 0.07])
     low = -(SPAN // 2)
     if action == "raw":
         n = rng.integers(1, 4, 3)
@@ -220,6 +273,12 @@ def random_step(world: World, rng: np.random.Generator, k: int) -> str:
         if len(bodies) > 1:
             picked = [bodies[i] for i in rng.permutation(len(bodies))[: rng.integers(2, 4)]]
             world.merge(node, picked[0], picked[1:])
+    elif action == "remap":
+        # Supervoxels of the pool stay alive, as those that map to 0 cannot be written.
+        bodies = np.array([*POOL[2:], 6000, 6001], np.uint64)
+        pairs = [(int(s), int(rng.choice(bodies))) for s in rng.choice(POOL[2:], rng.integers(1, 4))]
+        pairs += [(int(s), int(rng.choice([0, s, 9]))) for s in rng.choice(UNSEEN, rng.integers(0, 3))]
+        world.remap(node, pairs)
     else:
         world.child(node, branch="" if action == "child" else f"side{k}")
     return str(action)
@@ -230,6 +289,20 @@ def test_random_writes_agree_with_the_model(world: World, seed: int) -> None:
     rng = np.random.default_rng(seed)
     for k in range(14):
         random_step(world, rng, k)
+    world.compare_all()
+
+
+def test_a_retired_supervoxel_is_nobodys_and_cannot_be_written(world: World) -> None:
+    root = world.open[0]
+    volume = random_volume(np.random.default_rng(1), (SIDE,) * 3)
+    volume[0, 0, :3] = [3, 7, 100]
+    world.post_raw(root, ZYX(0, 0, 0), volume)
+    world.remap(root, [(3, 0), (7, 100)])
+    world.compare_all()
+    with pytest.raises(BadRequest, match="supervoxel 3"):
+        ingest.post_raw(world.label, world.call(root, volume.tobytes()), ZYX(0, 0, 0), ZYX(*volume.shape), "")
+    world.compare_all()
+    world.post_raw(root, ZYX(0, 0, 0), np.where(volume == 3, np.uint64(7), volume))
     world.compare_all()
 
 

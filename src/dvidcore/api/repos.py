@@ -76,7 +76,7 @@ class RepoEndpoints:
     def post_info(self, request: Request, uuid: str) -> None:
         """Changes ``alias`` and ``description``; what is not given stays."""
         repo = self.database.repo_of(uuid)
-        config = request.config(required=True)
+        config = request.config()
         changes = {key: text_of(config, key) for key in ("alias", "description") if key in config}
         if changes:
             self.database.update_repo(repo, **changes)

@@ -19,7 +19,7 @@ from waitress.buffers import ReadOnlyFileBasedBuffer
 from apiclient import Client
 from dvidcore.api.answers import BIG, PIECE, BufferFile
 from dvidcore.api.routing import parse_query
-from dvidcore.datatypes import registry
+from dvidcore.datatypes import base, registry
 from dvidcore.datatypes.arguments import flag, integer, text
 from dvidcore.datatypes.base import JSON, OCTETS, TEXT, Call, DataType, Reply, endpoint
 from dvidcore.errors import Conflict, NotFound
@@ -303,6 +303,22 @@ def test_chunked_bodies_have_no_length_before(database: Database, client: Client
     small = Client(database, max_body_size=9)
     answer = small.post(f"{node}/body", headers=chunked, **{"wsgi.input": io.BytesIO(b"0123456789")})
     assert answer.status == 413
+
+
+def test_json_has_a_limit_of_its_own(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = client.repo()
+    seg = client.instance(root, "seg", "labelmap")
+    monkeypatch.setattr(base, "LARGEST_JSON", 100)
+    for verb, path, body in (
+        ("POST", f"/api/node/{root}/note", {"note": "x" * 100}),
+        ("POST", f"{seg}/tags", {"a": "x" * 100}),
+        ("GET", f"{seg}/labels", [[0, 0, 0]] * 20),
+        ("GET", f"{seg}/sizes", [1] * 100),
+    ):
+        answer = client(verb, path, body)
+        assert (answer.status, "at most 100 of JSON" in answer.text) == (413, True), path
+    assert client.get(f"{seg}/labels", body=[[0, 0, 0]] * 2).json() == [0, 0]
+    assert client.post(f"{seg}/blobstore", bytes(1000)).status == 200
 
 
 def test_limits_and_garbage(database: Database, node: str) -> None:

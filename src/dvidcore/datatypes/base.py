@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import orjson
 
 from dvidcore.datatypes.arguments import KINDS, Kind, Query
-from dvidcore.errors import BadRequest, Conflict
+from dvidcore.errors import BadRequest, Conflict, TooLarge
 from dvidcore.repos import blobs
 from dvidcore.storage.engine import Engine, Snapshot
 from dvidcore.storage.versioned import Ancestry, KeyConflict, View
@@ -47,6 +47,9 @@ JSON = "application/json"
 OCTETS = "application/octet-stream"
 TEXT = "text/plain"
 
+LARGEST_JSON = 128 << 20
+"""Bytes of JSON that a body may have: parsed, it takes ten times as much memory."""
+
 
 class Body:
     """The body of a request: read once, whole or in pieces.
@@ -60,9 +63,15 @@ class Body:
         """The next ``size`` bytes (fewer at the end), or all that is left."""
         raise NotImplementedError
 
+    def json_text(self) -> bytes:
+        """The body, which is to be JSON; TooLarge where it would take too much memory when parsed."""
+        if self.length > LARGEST_JSON:
+            raise TooLarge(f"the body has {self.length} bytes, at most {LARGEST_JSON} of JSON are allowed")
+        return self.read()
+
     def json(self) -> Any:
-        """The body as JSON; BadRequest where it is empty or malformed. Integers are exact."""
-        data = self.read()
+        """The body as JSON; BadRequest where it is empty or malformed, TooLarge. Integers are exact."""
+        data = self.json_text()
         if not data:
             raise BadRequest("the body is empty, JSON expected")
         try:

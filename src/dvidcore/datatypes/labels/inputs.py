@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def _json_list(body: Body, digest: str, what: str) -> list[Any]:
     """The body's JSON list; BadRequest where it is none, or where ``digest`` is given and is not its MD5 in hex."""
-    data = body.read()
+    data = body.json_text()
     if digest and hashlib.md5(data, usedforsecurity=False).hexdigest() != digest:
         raise BadRequest(f'hash: "{digest[:40]}" is not the MD5 of the body')
     if not data:

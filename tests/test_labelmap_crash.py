@@ -1,150 +1,161 @@
-"""kill -9 of a server while labels come in and bodies are merged: afterwards everything agrees with the voxels.
+"""kill -9 while labels come in, bodies are merged, indices and mappings are posted: afterwards everything agrees.
 
-Each writer owns a column of blocks, so what may be there is known: of each column, the last volume that was acknowledged
-or one that was sent after it, whole. Index, records, extents, largest label and all scales are recomputed from it.
+What may be there is known of each job (``label_jobs``). Index, records, mapping, extents, largest label and all scales
+are recomputed from it.
 """
 
 from __future__ import annotations
 
 import http.client
 import random
+import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import orjson
 import pytest
 
 from dvidcore.datatypes.base import Call
+from dvidcore.datatypes.labels import counters
 from dvidcore.datatypes.labels.labelmap import LabelMap
 from dvidcore.datatypes.registry import Instances
-from dvidcore.geometry import ZYX
 from dvidcore.mutations import log
 from dvidcore.repos import Database
 from dvidcore.storage import open_engine
+from label_jobs import BODIES, CREATED, MAPPED, MERGED, TARGET, Column, Indices, Job, Mappings, all_jobs, victim
 from server_process import ServerProcess
-from test_labelmap_writes import SIDE, Model, Volume, compare, random_volume, stored_volume, stream
+from test_labelmap_writes import Index, Model, compare, stored_volume
+from victims import forkserver
 
-COLUMNS = [(-2, -2), (-2, 0), (0, -2), (0, 0)]  # lowest block (y, x) of each writer: 2 x 2 blocks, z from -3 to 2
-MERGED = [1, 2, 3, 7]  # supervoxels that the merges put into body 100
-
-
-def volume_of(writer: int, step: int) -> Volume:
-    """What a writer sends at a step: a column of 6 x 2 x 2 blocks. Every one has all labels that are merged."""
-    volume = random_volume(np.random.default_rng([writer, step]), (6 * SIDE, 2 * SIDE, 2 * SIDE))
-    volume[::SIDE, 0, :6] = [*MERGED, 100, 1000 + step]
-    return volume
+ENGINE = "leveldb"
 
 
-class Writer:
-    """Posts its column again and again, by turns as raw volume and as blocks; knows what was acknowledged."""
+class Store:
+    """A store with a labelmap that is written and killed, again and again."""
 
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.y, self.x = COLUMNS[index]
-        self.acknowledged = self.sent = -1
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.jobs = {job.name: job for job in all_jobs()}
+        self.merged: set[int] = set()
+        """Supervoxels whose merge was acknowledged."""
+        self.largest = 0
+        self.steps = 0
+        with self.opened() as database:
+            repo = database.new_repo()
+            Instances(database).create(repo, repo.dag.root, CREATED)
+            self.path = f"/api/node/{repo.root}/seg"
 
-    def run(self, server: ServerProcess, path: str) -> None:
-        while True:
-            self.sent += 1
-            volume = volume_of(self.index, self.sent)
-            z, y, x = volume.shape
-            try:
-                if self.sent % 2:
-                    box = f"{x}_{y}_{z}/{self.x * SIDE}_{self.y * SIDE}_{-3 * SIDE}"
-                    status, text = server.ask("POST", f"{path}/raw/0_1_2/{box}", volume.tobytes())
-                else:
-                    status, text = server.ask("POST", f"{path}/blocks?downres=true", stream(self.blocks(volume)))
-            except (OSError, http.client.HTTPException):
-                return
-            assert status == 200, text
-            self.acknowledged = self.sent
+    def opened(self) -> Database:
+        return Database.open({"default": open_engine(ENGINE, str(self.folder))})
 
-    def blocks(self, volume: Volume) -> dict[ZYX, Volume]:
-        return {
-            ZYX(z - 3, self.y + y, self.x + x): volume[
-                z * SIDE : (z + 1) * SIDE, y * SIDE : (y + 1) * SIDE, x * SIDE : (x + 1) * SIDE
-            ]
-            for z, y, x in np.ndindex(6, 2, 2)
-        }
+    def begin(self, name: str, step: int) -> None:
+        self.jobs[name].sent = step
 
-    def place(self, model: Model, stored: Volume) -> None:
-        """Finds which volume is stored in the column and writes it into the model."""
-        y, x = (self.y + 3) * SIDE, (self.x + 3) * SIDE
-        column = stored[:, y : y + 2 * SIDE, x : x + 2 * SIDE]
-        for step in range(max(self.acknowledged, 0), self.sent + 1):
-            if (column == volume_of(self.index, step)).all():
-                self.acknowledged = step
-                model.write(ZYX(-3, self.y, self.x), volume_of(self.index, step))
-                return
-        assert self.acknowledged < 0, f"column {self.index} holds none of {self.acknowledged} … {self.sent}"
-        assert not column.any(), f"column {self.index} holds a part of a write"
+    def done(self, name: str, step: int) -> None:
+        self.steps += 1
+        if name == "merges":
+            self.merged.add(MERGED[step])
+        else:
+            self.jobs[name].acknowledged = step
 
-
-def merge_one(server: ServerProcess, path: str, acknowledged: set[int]) -> None:
-    for body in MERGED:
+    def kill_process(self, seconds: float) -> None:
+        """Lets a process do the jobs by itself, and kills it."""
+        ours, theirs = (context := forkserver()).Pipe(duplex=False)
+        sent = {name: job.sent for name, job in self.jobs.items()}
+        process = context.Process(target=victim, args=(self.folder, ENGINE, self.path, sent, theirs))
+        process.start()
+        theirs.close()
         try:
-            status, _ = server.ask("POST", f"{path}/merge", [100, body])
-        except (OSError, http.client.HTTPException):
-            return
-        if status == 200:
-            acknowledged.add(body)
+            assert ours.recv()[0] == "ready"
+            threading.Timer(seconds, process.kill).start()
+            while True:
+                kind, name, step = ours.recv()
+                assert kind in ("begin", "done"), (kind, name, step)
+                (self.begin if kind == "begin" else self.done)(name, step)
+        except (EOFError, OSError):
+            pass
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
 
+    def kill_server(self, seconds: float) -> None:
+        """Does the jobs as clients of a server, and kills that."""
+        server = ServerProcess(self.folder).wait_until_up()
 
-def run_and_kill(folder: Path, kills: int, seed: int, engine: str) -> None:
-    rng = random.Random(seed)
-    writers = [Writer(k) for k in range(len(COLUMNS))]
-    merged: set[int] = set()
-    highest = 0
-    path = ""
-    for _ in range(kills):
-        server = ServerProcess(folder).wait_until_up()
-        if not path:
-            root = orjson.loads(server.ask("POST", "/api/repos")[1])["root"]
-            size = f"{SIDE},{SIDE},{SIDE}"
-            config = {"typename": "labelmap", "dataname": "seg", "BlockSize": size, "MaxDownresLevel": "2"}
-            assert server.ask("POST", f"/api/repo/{root}/instance", config)[0] == 200
-            path = f"/api/node/{root}/seg"
-        with ThreadPoolExecutor(len(writers) + 1) as pool:
-            jobs = [pool.submit(w.run, server, path) for w in writers]
-            jobs.append(pool.submit(merge_one, server, path, merged))
-            time.sleep(rng.uniform(0.02, 0.5))
+        def post(where: str, body: bytes) -> int:
+            try:
+                return server.ask("POST", f"{self.path}/{where}", body)[0]
+            except http.client.HTTPException as e:
+                raise OSError from e
+
+        with ThreadPoolExecutor(len(self.jobs)) as pool:
+            running = [pool.submit(job.run, post, self.begin, self.done) for job in self.jobs.values()]
+            time.sleep(seconds)
             server.kill()
-        for job in jobs:
+        for job in running:
             job.result()
-        highest = check(folder, writers, merged, highest, engine)
 
+    def check(self) -> None:
+        """Opens the store, finds the step that it holds of each job, and compares all of it."""
+        with self.opened() as database:
+            repo = next(iter(database.repos.values()))
+            label = Instances(database).named(repo, "seg")
+            assert isinstance(label, LabelMap)
+            node = repo.dag.root
+            call = Call(label.engine, node, database.ancestry_for(repo, node, label.record))
+            model = self.model(label, call)
+            logged = [orjson.loads(r) for r in log.records(call.snapshot, label.record.id, node.id)]
+            assert sorted(b for r in logged for b in r["Labels"]) == [s for s in sorted(model.mapping) if s in MERGED]
+            model.largest = self.largest = max(model.largest, self.largest)
+            compare(label, call, model)
+            assert counters.counters(label, call.snapshot).maximum >= max([self.largest, *model.mapping.values()])
+            call.close()
 
-def check(folder: Path, writers: list[Writer], merged: set[int], highest: int, engine: str) -> int:
-    """Opens the store and compares all of it; answers the largest label so far."""
-    with Database.open({"default": open_engine(engine, str(folder))}) as database:
-        repo = next(iter(database.repos.values()))
-        label = Instances(database).named(repo, "seg")
-        assert isinstance(label, LabelMap)
-        node = repo.dag.root
-        call = Call(label.engine, node, database.ancestry_for(repo, node, label.record))
-        stored = stored_volume(label, call, 0)
+    def model(self, label: LabelMap, call: Call) -> Model:
+        """What the store must hold, by what it holds of each job."""
         model = Model()
-        for writer in writers:
-            writer.place(model, stored)
-        bodies = dict(zip(*(a.tolist() for a in label.mapping.at(call).items()), strict=True))
-        assert set(bodies.values()) <= {100}
-        assert merged <= set(bodies), "an acknowledged merge is lost"
-        logged = [orjson.loads(r) for r in log.records(call.snapshot, label.record.id, node.id)]
-        assert sorted(b for r in logged for b in r["Labels"]) == sorted(bodies)
-        model.mapping = bodies
-        model.largest = max(model.largest, highest)
-        compare(label, call, model)
-        call.close()
-        return model.largest
+        mapping = dict(zip(*(a.tolist() for a in label.mapping.at(call).items()), strict=True))
+        assert {body for body in mapping.values() if body < MAPPED} <= {TARGET}
+        assert self.merged <= set(mapping), "an acknowledged merge is lost"
+        model.mapping = {supervoxel: body for supervoxel, body in mapping.items() if body == TARGET}
+        voxels = stored_volume(label, call, 0)
+        for job in self.jobs.values():
+            if isinstance(job, Column):
+                job.place(model, voxels)
+            elif isinstance(job, Indices):
+                job.place(model, posted_indices(label, call))
+            elif isinstance(job, Mappings):
+                job.place(model, {supervoxel: body for supervoxel, body in mapping.items() if body >= MAPPED})
+        return model
 
 
-def test_killed_while_labels_come_in(tmp_path: Path) -> None:
-    run_and_kill(tmp_path / "data", kills=6, seed=1, engine="leveldb")
+def posted_indices(label: LabelMap, call: Call) -> dict[int, Index]:
+    out: dict[int, Index] = {}
+    for body in BODIES:
+        if columns := label.index.columns(call.view, body):
+            for at, supervoxel, voxels in zip(*(c.tolist() for c in columns[:3]), strict=True):
+                out.setdefault(body, {}).setdefault(tuple(at), {})[supervoxel] = voxels
+    return out
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2, 6))
-def test_killed_often_while_labels_come_in(tmp_path: Path, seed: int) -> None:
-    run_and_kill(tmp_path / "data", kills=25, seed=seed, engine="leveldb")
+@pytest.mark.parametrize("kills", [25, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_process_is_killed_while_labels_come_in(tmp_path: Path, kills: int) -> None:
+    store, rng = Store(tmp_path / "data"), random.Random(kills)
+    for _ in range(kills):
+        store.kill_process(rng.uniform(0, 0.3))
+        store.check()
+    assert store.steps > kills
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)])
+def test_a_server_is_killed_while_labels_come_in(tmp_path: Path, kills: int) -> None:
+    store, rng = Store(tmp_path / "data"), random.Random(kills)
+    for _ in range(kills):
+        store.kill_server(rng.uniform(0.02, 0.5))
+        store.check()
+    assert store.steps > kills
+
+
+def test_every_job_takes_part() -> None:
+    assert {type(job) for job in all_jobs()} == set(Job.__subclasses__())

@@ -30,6 +30,8 @@ from reference_runs import field as field_of
 SIDE = 16
 SPAN = 6  # blocks along each side of the space that the random posts hit
 Volume = NDArray[np.uint64]
+Index = dict[tuple[int, ...], dict[int, int]]
+"""Block (z, y, x) → supervoxel → voxels."""
 POOL = np.array([0, 0, 1, 2, 3, 7, 100, 2**40, 2**63, 2**64 - 1], np.uint64)
 """Supervoxels of the random volumes."""
 UNSEEN = (4, 5, 2**50)
@@ -52,12 +54,14 @@ class Model:
     voxels: Volume = field(default_factory=lambda: np.zeros((SPAN * SIDE,) * 3, np.uint64))
     mapping: dict[int, int] = field(default_factory=dict)
     """Every entry that is visible, identities too."""
+    posted: dict[int, Index] = field(default_factory=dict)
+    """Indices of bodies without voxels."""
     low: list[int] | None = None
     high: list[int] | None = None
     largest: int = 0
 
     def copy(self) -> Model:
-        return Model(self.voxels.copy(), dict(self.mapping), self.low, self.high, self.largest)
+        return Model(self.voxels.copy(), dict(self.mapping), dict(self.posted), self.low, self.high, self.largest)
 
     def with_mapping(self, pairs: list[tuple[int, int]]) -> Model:
         return replace(self, mapping={**self.mapping, **dict(pairs)})
@@ -74,9 +78,9 @@ class Model:
     def body(self, supervoxel: int) -> int:
         return self.mapping.get(supervoxel, supervoxel)
 
-    def index(self) -> dict[int, dict[tuple[int, ...], dict[int, int]]]:
-        """body → block (z, y, x) → supervoxel → voxels."""
-        out: dict[int, dict[tuple[int, ...], dict[int, int]]] = {}
+    def index(self) -> dict[int, Index]:
+        """Of each body."""
+        out = dict(self.posted)
         for z, y, x in np.ndindex(SPAN, SPAN, SPAN):
             cut = (slice(c * SIDE, (c + 1) * SIDE) for c in (z, y, x))
             found, n = np.unique(self.voxels[tuple(cut)], return_counts=True)
@@ -201,7 +205,7 @@ class World:
         self.post_indices(node, {body: after.get(body, {}) for body in changed})
         model.largest = max([model.largest, *(body for body in changed if body in after)])
 
-    def post_indices(self, node: Node, indices: dict[int, dict[tuple[int, ...], dict[int, int]]]) -> None:
+    def post_indices(self, node: Node, indices: dict[int, Index]) -> None:
         call = self.call(node, labels.encode_indices([index_message(*item) for item in indices.items()]))
         posted.post_indices(self.label, call)
         call.close()
@@ -236,7 +240,7 @@ def mapping_ops(pairs: list[tuple[int, int]]) -> bytes:
     return b"".join(field_of(1, field_of(2, body) + field_of(3, supervoxel)) for supervoxel, body in pairs)
 
 
-def index_message(label: int, index: dict[tuple[int, ...], dict[int, int]]) -> bytes:
+def index_message(label: int, index: Index) -> bytes:
     """A LabelIndex message of {block (z, y, x): {supervoxel: voxels}}."""
     rows = [(*at, supervoxel, n) for at in sorted(index) for supervoxel, n in sorted(index[at].items())]
     coords = np.array([row[:3] for row in rows], np.int32).reshape(-1, 3)

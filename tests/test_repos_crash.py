@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import signal
 import threading
@@ -22,6 +21,7 @@ from dvidcore.storage import open_engine
 from dvidcore.storage.keys import DATA, LOG, META, prefix_range
 from dvidcore.versions import Node
 from repo_model import check_consistent, put_rows
+from victims import forkserver
 
 Operation = dict[str, Any]
 State = dict[str, dict[str, Any]]
@@ -204,8 +204,7 @@ def all_nodes(state: State) -> set[str]:
 
 
 def soak(path: Path, kills: int, longest: float) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["dvidcore.repos", "dvidcore.storage.leveldb", "repo_model"])
+    context = forkserver()
     rng = random.Random(path.name)
     state: State = {}
     last_ids: dict[tuple[str, str], int] = {}

@@ -75,6 +75,9 @@ def test_texts_that_would_break_the_order_are_refused(text: str) -> None:
 def test_numbers_sort_as_numbers(one: int, other: int) -> None:
     assert (keys.u64_key(one) < keys.u64_key(other)) == (one < other)
     assert keys.u64_of(keys.data_prefix(1, 1) + keys.u64_key(one)) == one
+    several = np.array([one, other, one], np.uint64)
+    assert keys.u64_keys(several) == [keys.u64_key(n) for n in several.tolist()]
+    assert keys.u64_keys(several[::2], b"p") == [b"p" + keys.u64_key(one)] * 2
     with pytest.raises(ValueError, match="64 bits"):
         keys.u64_key(one + 2**64)
 

@@ -171,6 +171,12 @@ def u64_key(number: int) -> bytes:
         raise ValueError(f"{number} must fit 64 bits without sign") from None
 
 
+def u64_keys(numbers: NDArray[np.uint64], prefix: bytes = b"") -> list[bytes]:
+    """``prefix + u64_key(number)`` for each of an array of uint64 (n,)."""
+    raw: list[bytes] = numbers.astype(">u8").view("V8").tolist()
+    return [prefix + key for key in raw] if prefix else raw
+
+
 def u64_of(key: bytes, offset: int = TYPE_KEY_OFFSET) -> int:
     """The number whose 8 bytes start at ``offset`` in ``key``."""
     return int.from_bytes(key[offset : offset + 8], "big")

@@ -12,8 +12,8 @@ from dvidcore.datatypes.labels.ingest import read_guard
 from dvidcore.datatypes.labels.rows import pack_u64, unpack_u64
 from dvidcore.errors import GuardFailed
 from dvidcore.storage.engine import Batch
-from dvidcore.storage.staged import StagedWrite
-from dvidcore.storage.versioned import VersionedBatch
+from dvidcore.storage.keys import version_bytes
+from dvidcore.storage.staged import LIMIT, StagedWrite
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.base import Call
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dvidcore.storage.versioned import View
 
 T = TypeVar("T")
+_CHUNK = 100_000
 
 
 class Entries(NamedTuple):
@@ -42,14 +43,10 @@ def write(data: LabelEngine, call: Call, change: Callable[[View, Batch], T], map
             guard = read_guard(view.snapshot, generations)
             batch = Batch()
             answer = change(view, batch)
-            if mapping is not None:
-                writer = VersionedBatch(batch, call.version)
-                for supervoxel, body in zip(mapping.supervoxels.tolist(), mapping.bodies.tolist(), strict=True):
-                    writer.put(data.rows.mapping(supervoxel), pack_u64(body))
-            if not len(batch):
+            if not len(batch) and mapping is None:
                 return answer
             try:
-                _store(data, batch, guard)
+                _store(data, call.version, batch, mapping, guard)
             except GuardFailed:
                 continue  # another process came between
             if mapping is not None:
@@ -57,15 +54,27 @@ def write(data: LabelEngine, call: Call, change: Callable[[View, Batch], T], map
             return answer
 
 
-def _store(data: LabelEngine, batch: Batch, guard: dict[bytes, bytes | None]) -> None:
-    """Writes the batch and the next generations, whole however large it is."""
-    final = Batch()
-    for generation, value in guard.items():
-        final.put(generation, pack_u64(unpack_u64(value) + 1))
+def _store(
+    data: LabelEngine, version: int, batch: Batch, mapping: Entries | None, guard: dict[bytes, bytes | None]
+) -> None:
+    """Writes the batch, the mapping and the next generations, whole however large they are."""
     with StagedWrite(data.engine) as staged:
-        for key, new in batch.operations:
-            if new is None:
-                staged.delete(key)
-            else:
-                staged.put(key, new)
+        if mapping is not None:
+            suffix = version_bytes(version)
+            for at in range(0, len(mapping.supervoxels), _CHUNK):
+                keys = data.rows.mapping_keys(mapping.supervoxels[at : at + _CHUNK])
+                bodies = mapping.bodies[at : at + _CHUNK].astype("<u8").view("V8").tolist()
+                for key, body in zip(keys, bodies, strict=True):
+                    staged.put(key + suffix, body)
+        final = Batch()
+        if batch.nbytes <= LIMIT:
+            final.extend(batch)
+        else:
+            for key, value in batch.operations:
+                if value is None:
+                    staged.delete(key)
+                else:
+                    staged.put(key, value)
+        for generation, now in guard.items():
+            final.put(generation, pack_u64(unpack_u64(now) + 1))
         staged.commit(final, sync=data.database.options.sync, guard=guard)

@@ -27,6 +27,9 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dvidcore.errors import StoreError
 from dvidcore.storage.keys import (
     TYPE_KEY_OFFSET,
@@ -34,6 +37,7 @@ from dvidcore.storage.keys import (
     prefix_end,
     prefix_range,
     u64_key,
+    u64_keys,
     version_bytes,
     zyx_key,
     zyx_of,
@@ -116,6 +120,10 @@ class Rows:
 
     def mapping(self, supervoxel: int) -> bytes:
         return self._mapping + u64_key(supervoxel)
+
+    def mapping_keys(self, supervoxels: NDArray[np.uint64]) -> list[bytes]:
+        """``mapping`` of many."""
+        return u64_keys(supervoxels, self._mapping)
 
     def mappings(self) -> tuple[bytes, bytes]:
         """(start, stop) of all mapping rows."""

@@ -7,7 +7,6 @@ waits for its share of the budget of work.
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Iterator
@@ -60,16 +59,8 @@ class Budget:
             self.give_back(size)
 
 
-def _share(part: int) -> int:
-    """A part of the machine's memory, 256 MiB at least and 1 GiB at most."""
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):  # only some systems can tell
-        memory = 0
-    return min(max(memory // part, 256 << 20), 1 << 30)
-
-
-answers = Budget(_share(16))
-"""For the buffers of large answers."""
-work = Budget(_share(16))
+answers = Budget(192 << 20)
+"""For the buffers of large answers: one of 256^3 labels at a time, since no request may make the process grow by more
+than some 300 MB."""
+work = Budget(192 << 20)
 """For volumes that are compressed as a whole."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from dvidcore.datatypes.labels.engine import LabelEngine
 
 _RECORD = struct.Struct("<3iI")
+_PIECE = 1 << 20
 _TILE_BITS = 3  # a tile has at least 8 x 8 x 8 blocks
 
 
@@ -72,7 +73,10 @@ def records(body: Body) -> Iterator[tuple[ZYX, bytes]]:
 
 
 def slabs(body: Body, size: ZYX, depth: int, compression: str) -> Iterator[NDArray[np.uint64]]:
-    """A raw volume (z, y, x) as slabs ``depth`` voxels thick along z; BadRequest unless it has exactly its size."""
+    """A raw volume (z, y, x) as slabs ``depth`` voxels thick along z; BadRequest unless it has exactly its size.
+
+    A slab is good until the next is asked for, which may be written over it.
+    """
     whole = 8 * math.prod(size)
     if compression == "lz4":
         try:
@@ -85,17 +89,28 @@ def slabs(body: Body, size: ZYX, depth: int, compression: str) -> Iterator[NDArr
     if compression == "" and body.length != whole:
         raise BadRequest(f"the body has {body.length} bytes, a volume of {size.xyz()} labels has {whole}")
     source = body if compression == "" else igzip.IGzipFile(fileobj=_Readable(body), mode="rb")  # type: ignore[no-untyped-call]
-    piece = 8 * depth * size.y * size.x
+    if source is body and depth == size.z:
+        yield np.frombuffer(body.read(whole), "<u8").reshape(size)
+        return
+    slab = np.empty((depth, size.y, size.x), "<u8")
     try:
         for _ in range(0, size.z, depth):
-            data = source.read(piece)
-            if len(data) != piece:
+            if not _fill(memoryview(slab).cast("B"), source.read):
                 raise BadRequest(f"the body ends early: a volume of {size.xyz()} labels has {whole} bytes")
-            yield np.frombuffer(data, "<u8").reshape(depth, size.y, size.x)
+            yield slab
         if source.read(1):
             raise BadRequest(f"the body is too long: a volume of {size.xyz()} labels has {whole} bytes")
     except (OSError, EOFError, codecs.DeflateError) as e:
         raise BadRequest(f"the body is not valid gzip: {e}") from None
+
+
+def _fill(buffer: memoryview, read: Callable[[int], bytes]) -> bool:
+    """Reads the whole buffer, piece by piece: read at once it would be in memory twice. False where too little comes."""
+    at = 0
+    while at < len(buffer) and (data := read(min(_PIECE, len(buffer) - at))):
+        buffer[at : at + len(data)] = data
+        at += len(data)
+    return at == len(buffer)
 
 
 class _Readable(io.RawIOBase):
@@ -161,15 +176,16 @@ def _read_raw(
     bz, by, bx = label.block
     oz, oy, ox = (o // b for o, b in zip(offset, label.block, strict=True))
 
-    def boxes() -> Iterator[tuple[ZYX, NDArray[np.uint64]]]:
-        for k, slab in enumerate(slabs(body, size, bz, compression)):
-            for y in range(0, size.y, by):
-                for x in range(0, size.x, bx):
-                    if inside is not None and not inside[k, y // by, x // bx]:
-                        continue
+    def boxes(k: int, slab: NDArray[np.uint64]) -> Iterator[tuple[ZYX, NDArray[np.uint64]]]:
+        for y in range(0, size.y, by):
+            for x in range(0, size.x, bx):
+                if inside is None or inside[k, y // by, x // bx]:
                     yield ZYX(oz + k, oy + y // by, ox + x // bx), slab[:, y : y + by, x : x + bx]
 
-    return list(ordered_map(lambda box: _prepared(box[0], blocks.encode(box[1]), count), boxes()))
+    made: list[Prepared] = []
+    for k, slab in enumerate(slabs(body, size, bz, compression)):
+        made += ordered_map(lambda box: _prepared(box[0], blocks.encode(box[1]), count), boxes(k, slab))
+    return made
 
 
 # -- requests ----------------------------------------------------------------------------------------------------------

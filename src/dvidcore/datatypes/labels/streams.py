@@ -146,7 +146,8 @@ def _uncompressed_pieces(reader: BlockReader, found: Iterator[Record], together:
     while items := list(islice(found, together)):
         buffer = np.empty((len(items), _RECORD.size // 8 + math.prod(reader.shape)), np.uint64)
         _decode_records(reader, items, buffer)
-        yield buffer.data.cast("B")
+        view = buffer.data.cast("B")
+        yield from (view[at : at + _PIECE] for at in range(0, len(view), _PIECE))
 
 
 def _decode_records(reader: BlockReader, items: Sequence[Record], buffer: NDArray[np.uint64]) -> None:

@@ -27,6 +27,7 @@ COMPRESSIONS = ("", "lz4", "gzip", "google", "googlegzip")
 STREAMED = 32 << 20
 """Volumes beyond this many bytes are made in slabs, but for plain ones while the budget of large answers lasts."""
 _GZIP_LEVEL = 1
+_PIECE = 1 << 20
 _TABLE_LIMIT = 1 << 24
 """Offsets of compressed_segmentation tables have 24 bits."""
 
@@ -54,7 +55,7 @@ def answer(reader: BlockReader, offset: ZYX, size: ZYX, compression: str) -> Rep
     if total <= STREAMED:
         return Reply(_bytes(reader.box(offset, size)))
     if not budget.answers.take(total):
-        return Reply((_bytes(slab) for slab in _slabs(reader, offset, size)), length=total)
+        return Reply(_pieces(_slabs(reader, offset, size)), length=total)
     volume = np.empty(tuple(size), np.uint64)
     budget.answers.lend(volume, total)
     reader.fill(offset, volume)
@@ -65,16 +66,23 @@ def _bytes(volume: NDArray[np.uint64]) -> memoryview:
     return volume.data.cast("B")
 
 
+def _pieces(slabs: Iterator[NDArray[np.uint64]]) -> Iterator[memoryview]:
+    """The bytes of slabs in pieces, since the server copies what it is given while the client is slow."""
+    for slab in slabs:
+        view = _bytes(slab)
+        yield from (view[at : at + _PIECE] for at in range(0, len(view), _PIECE))
+
+
 def _slabs(reader: BlockReader, offset: ZYX, size: ZYX, eighths: bool = False) -> Iterator[NDArray[np.uint64]]:
     """The box in slabs of about ``STREAMED`` bytes along z.
 
-    A slab ends where blocks end, so that each is read once, unless its layers are so wide that a slab of whole blocks
-    would be many times as large; with ``eighths`` each slab but for the last is a multiple of 8 thick.
+    A slab ends where blocks end, so that each is read once, or where sub-blocks or single layers do where the volume is
+    so wide that it would be larger; with ``eighths`` each slab but for the last is a multiple of 8 thick.
     """
     plane = 8 * size.y * size.x
     grid, origin = (8, offset.z) if eighths else (reader.shape.z, 0)
-    if not eighths and plane * grid > 4 * STREAMED:
-        grid = 1
+    if not eighths and plane * grid > STREAMED:
+        grid = 8 if plane * 8 <= STREAMED else 1
     thick = max(1, STREAMED // (plane * grid)) * grid
     z, end = offset.z, offset.z + size.z
     while z < end:

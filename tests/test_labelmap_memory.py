@@ -1,0 +1,59 @@
+"""Labels: memory is bounded by the blocks in flight, not by the size of an answer or a body."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from server_process import ServerProcess
+
+MB = 1 << 20
+SIZE = (512, 512, 256)  # x, y, z: 512 MB of labels
+LENGTH = 8 * 512 * 512 * 256
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to see peak memory")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    process = ServerProcess(tmp_path / "data").wait_until_up()
+    yield process
+    assert process.stop() == 0
+
+
+def peak(server: ServerProcess) -> int:
+    """The most memory that the server has had, in bytes."""
+    for line in Path(f"/proc/{server.process.pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) << 10
+    raise AssertionError("no VmHWM")
+
+
+def planes() -> Iterator[bytes]:
+    """The body: cells of 32^3 voxels."""
+    y, x = np.mgrid[:512, :512] // 32
+    for z in range(256):
+        yield (1 + x + 16 * y + 256 * (z // 32)).astype("<u8").tobytes()
+
+
+def test_large_answers_and_bodies(server: ServerProcess) -> None:
+    path = server.instance("labelmap", "seg")
+    before = peak(server)
+    box = f"{'_'.join(map(str, SIZE))}/0_0_0"
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)) as connection:
+        connection.request("POST", f"{path}/raw/0_1_2/{box}", planes(), {"Content-Length": str(LENGTH)})
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (200, b"")
+        for read, least in ((f"raw/0_1_2/{box}", LENGTH), (f"blocks/{box}?compression=uncompressed", LENGTH + 16)):
+            connection.request("GET", f"{path}/{read}")
+            answer = connection.getresponse()
+            assert answer.status == 200
+            got = 0
+            while data := answer.read(MB):
+                got += len(data)
+            assert got >= least
+    assert peak(server) - before < 300 * MB

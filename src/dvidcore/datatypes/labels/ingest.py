@@ -95,7 +95,7 @@ def slabs(body: Body, size: ZYX, depth: int, compression: str) -> Iterator[NDArr
     slab = np.empty((depth, size.y, size.x), "<u8")
     try:
         for _ in range(0, size.z, depth):
-            if not _fill(memoryview(slab).cast("B"), source.read):
+            if not _fill(slab.data.cast("B"), source.read):
                 raise BadRequest(f"the body ends early: a volume of {size.xyz()} labels has {whole} bytes")
             yield slab
         if source.read(1):

@@ -9,6 +9,8 @@ import pytest
 
 from dvidcore import labels
 from dvidcore.datatypes.registry import Instances
+from dvidcore.repos import Database
+from dvidcore.storage import open_engine
 from labelmap_client import (
     BLOCK,
     Seg,
@@ -21,7 +23,7 @@ from labelmap_client import (
     rles,
     spans,
 )
-from reference_runs import field
+from reference_runs import field, varint
 
 FAR = 2**20 - 1
 INDEX = {(0, 0, 0): {40: 2, 5000: 10}, (-3, 2, -1): {40: 5}, (-FAR, 0, FAR): {5000: 2**32 - 1}}
@@ -247,6 +249,32 @@ def test_a_posted_mapping_is_seen_by_other_processes(database, seg):
     assert seg.json("mapping", [a, b]) == [a, a]
     seg.post("mappings", pack_mappings((b, [a, b])))
     assert seg.json("mapping", [a, b]) == [b, b]
+
+
+@pytest.mark.slow
+def test_posts_larger_than_a_batch_are_whole(tmp_path):
+    with Database.open({"main": open_engine("leveldb", str(tmp_path / "data"))}) as database:
+        post_much(Seg.create(database))
+
+
+def post_much(seg):
+    n = 2_000_000
+    supervoxels = np.arange(1, n + 1, dtype=np.uint64)
+    packed = b"".join(
+        field(1, field(2, 2**40 + at) + field(3, b"".join(map(varint, range(at + 1, at + 1001)))))
+        for at in range(0, n, 1000)
+    )
+    seg.post("mappings", packed)
+    found = np.frombuffer(seg.get("mappings?format=binary"), "<u8").reshape(-1, 2)
+    assert (found[:, 0] == supervoxels).all()
+    assert (found[:, 1] == 2**40 + (supervoxels - 1) // 1000 * 1000).all()
+    coords = np.stack(np.meshgrid(*map(np.arange, (100, 100, 110)), indexing="ij"), -1).reshape(-1, 3).astype(np.int32)
+    counts = np.arange(1, len(coords) + 1, dtype=np.uint32)
+    message = labels.encode_index(7, coords, np.full(len(coords), 7, np.uint64), counts)
+    seg.post("index/7", message)
+    assert seg.get("index/7") == message
+    seg.post("index/7", pack_index(7, {}))
+    assert seg.json("existing-labels") == []
 
 
 def test_supervoxels_that_were_not_split_have_no_splits(seg):

@@ -23,14 +23,14 @@ TOKEN = "secret"
 DEFAULT = (
     "core_",
     "keyvalue_",
-    "labelmapvol_raw",
-    "labelmapvol_blocks",
-    "labelmapvol_codec",
-    "labelmapvol_scales",
+    "labelmapvol_",
+    "labelmapmut_index",
+    "labelmapmut_mappings",
+    "labelarray_basic",
+    "labelarray_sparsevol",
     "imageblk_raw",
     "imageblk_blocks",
     "imageblk_roi",
-    "labelmapvol_roi",
     "roi_",
 )
 

@@ -25,9 +25,7 @@ def encode_index(
 
 def decode_index(
     data: Buffer,
-) -> tuple[
-    int, NDArray[np.int32], NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint64], int, str, str, str
-]:
+) -> tuple[int, NDArray[np.int32], NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint64], int, str, str, str]:
     """A LabelIndex message: (label, coords, supervoxels, counts, surface, last_mutid, time, user, app).
 
     It is what ``encode_index`` takes. Sorted by z, y, x, supervoxel. Of a map key that is listed twice the last one

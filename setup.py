@@ -11,7 +11,11 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 SANITIZE = os.environ.get("DVIDCORE_SANITIZE") == "1"
-FLAGS = ["-O1", "-g", "-fsanitize=address", "-fno-omit-frame-pointer"] if SANITIZE else ["-O3", "-g0", "-fno-strict-aliasing"]
+FLAGS = (
+    ["-O1", "-g", "-fsanitize=address", "-fno-omit-frame-pointer"]
+    if SANITIZE
+    else ["-O3", "-g0", "-fno-strict-aliasing"]
+)
 LINK = ["-fsanitize=address"] if SANITIZE else []
 
 extensions = [

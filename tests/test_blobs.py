@@ -41,7 +41,15 @@ def test_blobs_are_named_by_their_content(db: Database) -> None:
     assert db.get_blob(engine, db.put_blob(engine, b"")) == b""
     with pytest.raises(NotFound):
         db.get_blob(engine, "AAAAAAAAAAAAAAAAAAAAAA==")
-    for bad in ("AAAA", "!!", "", "7-5W1puL8R05KcWnGmCpQA", "7+5W1puL8R05KcWnGmCpQA==", "7/5W1puL8R05KcWnGmCpQA==", "é"):
+    for bad in (
+        "AAAA",
+        "!!",
+        "",
+        "7-5W1puL8R05KcWnGmCpQA",
+        "7+5W1puL8R05KcWnGmCpQA==",
+        "7/5W1puL8R05KcWnGmCpQA==",
+        "é",
+    ):
         with pytest.raises(BadRequest):
             db.get_blob(engine, bad)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from apiclient import Client
 
+from apiclient import Client
 from dvidcore.repos import Database, DatabaseOptions
 from dvidcore.storage.memory import Memory
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import orjson
 import pytest
-from apiclient import Client
 
+from apiclient import Client
 from dvidcore.mutations.jsonlog import JsonLog, read_records
 from dvidcore.repos import Database, DatabaseOptions
 from dvidcore.storage.memory import Memory

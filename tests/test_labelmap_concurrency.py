@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
-from test_labelmap_writes import SIDE, SPAN, World, compare, downsample, random_volume, stored_volume, stream
 
 from dvidcore.datatypes.labels import ingest, merge
 from dvidcore.datatypes.labels.labelmap import LabelMap
@@ -18,6 +17,7 @@ from dvidcore.datatypes.registry import Instances
 from dvidcore.geometry import ZYX
 from dvidcore.repos import Database
 from dvidcore.storage.leveldb import LevelDB
+from test_labelmap_writes import SIDE, SPAN, World, compare, downsample, random_volume, stored_volume, stream
 
 LOW = -(SPAN // 2)
 

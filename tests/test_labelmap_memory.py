@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from server_process import ServerProcess
 
 MB = 1 << 20

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from dvidcore.repos import Database, OneStore
+from dvidcore.repos import Database, OneStore, Repo
 from dvidcore.storage.memory import Memory
+from repo_model import again, check_consistent, opened, picture
 
 
 @pytest.fixture
@@ -15,3 +16,20 @@ def database() -> Iterator[Database]:
     """A database in memory."""
     with Database.open({"main": Memory.open("")}, OneStore("main")) as opened:
         yield opened
+
+
+@pytest.fixture
+def db() -> Iterator[Database]:
+    """A database in memory that is checked at the end: consistent, and the same when it is opened again."""
+    with opened(Memory()) as database:
+        yield database
+        check_consistent(database)
+        assert picture(again(database)) == picture(database)
+
+
+@pytest.fixture
+def repo(db: Database) -> Repo:
+    """A repo of ``db`` whose root is committed."""
+    made = db.new_repo("test")
+    db.commit(made, made.dag.root)
+    return made

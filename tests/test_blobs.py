@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dvidcore._fnv import fnv1_128
 from dvidcore.errors import BadRequest, NotFound
-from dvidcore.repos import Database, Repo
+from dvidcore.repos import Database
 from dvidcore.storage.keys import BLOB, prefix_range
-from dvidcore.storage.memory import Memory
-from repo_model import again, check_consistent, opened, picture
-
-
-@pytest.fixture
-def db() -> Iterator[Database]:
-    with opened(Memory()) as database:
-        yield database
-        check_consistent(database)
-        assert picture(again(database)) == picture(database)
-
-
-@pytest.fixture
-def repo(db: Database) -> Repo:
-    """A repo whose root is committed."""
-    made = db.new_repo("test")
-    db.commit(made, made.dag.root)
-    return made
 
 
 def test_blobs_are_named_by_their_content(db: Database) -> None:

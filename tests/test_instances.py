@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,23 +10,7 @@ import pytest
 from dvidcore.errors import BadRequest
 from dvidcore.repos import Database, Repo
 from dvidcore.storage.memory import Memory
-from repo_model import again, check_consistent, keyvalue, opened, picture, unchanged
-
-
-@pytest.fixture
-def db() -> Iterator[Database]:
-    with opened(Memory()) as database:
-        yield database
-        check_consistent(database)
-        assert picture(again(database)) == picture(database)
-
-
-@pytest.fixture
-def repo(db: Database) -> Repo:
-    """A repo whose root is committed."""
-    made = db.new_repo("test")
-    db.commit(made, made.dag.root)
-    return made
+from repo_model import again, keyvalue, opened, unchanged
 
 
 def test_a_new_instance_and_its_record(db: Database, repo: Repo) -> None:

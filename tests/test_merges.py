@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,23 +13,7 @@ from dvidcore.repos import Database, Repo
 from dvidcore.storage.keys import kind_range
 from dvidcore.storage.memory import Memory
 from dvidcore.versions import Node
-from repo_model import again, check_consistent, committed, get, keyvalue, opened, picture, put, unchanged, view
-
-
-@pytest.fixture
-def db() -> Iterator[Database]:
-    with opened(Memory()) as database:
-        yield database
-        check_consistent(database)
-        assert picture(again(database)) == picture(database)
-
-
-@pytest.fixture
-def repo(db: Database) -> Repo:
-    """A repo whose root is committed."""
-    made = db.new_repo("test")
-    db.commit(made, made.dag.root)
-    return made
+from repo_model import check_consistent, committed, get, keyvalue, opened, put, unchanged, view
 
 
 def test_a_merge_is_on_master_where_master_stays_one_chain(db: Database, repo: Repo) -> None:

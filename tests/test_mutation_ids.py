@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 
 from dvidcore.errors import BadRequest, StoreError
 from dvidcore.repos import Database, Repo
 from dvidcore.storage.memory import Memory
-from repo_model import again, check_consistent, opened, picture
-
-
-@pytest.fixture
-def db() -> Iterator[Database]:
-    with opened(Memory()) as database:
-        yield database
-        check_consistent(database)
-        assert picture(again(database)) == picture(database)
-
-
-@pytest.fixture
-def repo(db: Database) -> Repo:
-    """A repo whose root is committed."""
-    made = db.new_repo("test")
-    db.commit(made, made.dag.root)
-    return made
+from repo_model import again, opened
 
 
 def test_mutation_ids_go_up_by_one_and_jump_at_a_restart(db: Database) -> None:

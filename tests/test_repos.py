@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 
 from dvidcore.errors import BadRequest, Forbidden, Locked
 from dvidcore.repos import Database, Repo
 from dvidcore.repos.records import passcode_matches
-from dvidcore.storage.memory import Memory
-from repo_model import again, check_consistent, keyvalue, opened, picture, unchanged
-
-
-@pytest.fixture
-def db() -> Iterator[Database]:
-    with opened(Memory()) as database:
-        yield database
-        check_consistent(database)
-        assert picture(again(database)) == picture(database)
-
-
-@pytest.fixture
-def repo(db: Database) -> Repo:
-    """A repo whose root is committed."""
-    made = db.new_repo("test")
-    db.commit(made, made.dag.root)
-    return made
+from repo_model import again, keyvalue, picture, unchanged
 
 
 def test_a_new_repo_has_one_open_node_on_master(db: Database) -> None:

@@ -48,7 +48,7 @@ bench: $(VENV)/.test
 SECONDS ?= 60
 SANITIZED := build/sanitize/lib
 sanitize: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet setuptools cython numpy
+	$(BIN)/python -m pip install --quiet 'setuptools>=77' 'cython>=3.1' numpy
 	DVIDCORE_SANITIZE=1 $(BIN)/python setup.py -q build_py --build-lib $(SANITIZED) build_ext --build-lib $(SANITIZED) --build-temp build/sanitize/temp
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" PYTHONMALLOC=malloc \
 		ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED) $(BIN)/python tests/sanitize/run.py --seconds $(SECONDS)

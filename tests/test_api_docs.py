@@ -73,3 +73,8 @@ def test_help_over_http(database: Database) -> None:
     assert INSTANCE + "info" in answer.json()["paths"]
     kv = client.instance(client.repo(), "kv")
     assert client.get(f"{kv}/help").text == type_help(datatype("keyvalue"))
+
+
+def test_code_in_the_help_page_is_code(database: Database) -> None:
+    page = Client(database).get("/api/help").text
+    assert "<code>OK</code>" in page and "``" not in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 
 from dvidcore._version import __version__
@@ -12,11 +13,11 @@ from dvidcore.datatypes.registry import type_names
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><title>dvidcore</title>
-<style>body {{ font: 16px/1.5 sans-serif; max-width: 60em; margin: 2em auto }} td {{ vertical-align: top;
+<style>body {{ font: 16px/1.5 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em }} td {{ vertical-align: top;
 padding: 0 1em .3em 0 }} code {{ white-space: nowrap }}</style></head>
 <body>
 <h1>dvidcore {version}</h1>
-<p>A versioned data server for connectomics with DVID's HTTP API. The same as
+<p>A versioned data server for connectomics with DVID's HTTP API. This page as an
 <a href="/api/openapi.json">OpenAPI document</a>.</p>
 <h2>Data types</h2>
 <p>Data lies in instances of a type, at <code>/api/node/{{uuid}}/{{name}}/…</code>. Help for
@@ -34,11 +35,16 @@ of text.</p>
 """
 
 
+def _prose(text: str) -> str:
+    """A description as HTML: what stands between double backticks is code."""
+    return re.sub(r"``(.+?)``", r"<code>\1</code>", escape(text))
+
+
 def general_help() -> str:
     """The page."""
     types = ", ".join(f'<a href="/api/help/{escape(name)}">{escape(name)}</a>' for name in type_names())
     rows = "\n".join(
-        f"<tr><td>{e.verb}</td><td><code>{escape(PREFIX + plain_path(e))}</code></td><td>{escape(e.summary)}</td></tr>"
+        f"<tr><td>{e.verb}</td><td><code>{escape(PREFIX + plain_path(e))}</code></td><td>{_prose(e.summary)}</td></tr>"
         for e in core_endpoints()
     )
     return _PAGE.format(version=__version__, types=types, rows=rows)

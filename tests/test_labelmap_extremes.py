@@ -1,4 +1,6 @@
-"""Block coordinates at the ends of int32: what has voxels is stored and read like any other block, the rest refused."""
+"""Block coordinates over the whole int32 range. Within the lattice of int32 voxels everything is as elsewhere; beyond it
+blocks are stored, indexed and read by their coordinates, and what would have to name their voxels is refused.
+"""
 
 from __future__ import annotations
 
@@ -40,19 +42,30 @@ def test_blocks_at_the_ends_of_int32(seg, at):
     assert seg.json("info")["Extents"] == {"MinPoint": [x, y, z], "MaxPoint": [x + 31, y + 31, z + 31]}
 
 
-@pytest.mark.parametrize("endpoint", ["blocks", "blocks?downres=true", "blocks?scale=1", "ingest-supervoxels?scale=2"])
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_blocks_beyond_int32_are_refused_with_all_others(seg, endpoint, axis):
-    voxels = blobs(SIDE, 3)
-    for coordinate in (2**26, -(2**26) - 1, 2**31 - 1, -(2**31)):
-        at = [0, 0, 0]
-        at[axis] = coordinate
-        body = pack_stream({(0, 0, 0): voxels, tuple(at): voxels})
-        assert f"block {at[2]},{at[1]},{at[0]}" in seg.refused(endpoint, body, "POST")
-    for scale in (0, 1, 2):
-        assert seg.get(f"specificblocks?blocks=0,0,0&scale={scale}") == b""
-    assert seg.get("listlabels") == b""
-    assert seg.json("info")["Extents"]["MinPoint"] is None
+@pytest.mark.parametrize("coordinate", [2**26, -(2**26) - 1, 2**31 - 1, -(2**31)])
+def test_blocks_beyond_the_voxels_of_int32(seg, axis, coordinate):
+    near, far = np.full(SIDE, 5, np.uint64), np.full(SIDE, 5, np.uint64)
+    far[0] = 2**64 - 1
+    at = [0, 0, 0]
+    at[axis] = coordinate
+    seg.post("blocks?downres=true", pack_stream({(0, 0, 0): near, tuple(at): far}))
+    named = f"{at[2]},{at[1]},{at[0]}"
+    ((where, data),) = records(seg.get(f"specificblocks?blocks={named}"))
+    assert where == tuple(at)
+    np.testing.assert_array_equal(payload(data, "blocks", SIDE), far)
+    assert records(seg.get(f"specificblocks?blocks={at[2] >> 1},{at[1] >> 1},{at[0] >> 1}&scale=1"))
+    assert seg.json("size/5") == {"voxels": int((near == 5).sum() + (far == 5).sum())}
+    assert sorted(rles(seg.get("sparsevol-coarse/5"))) == sorted([[0, 0, 0, 1], [at[2], at[1], at[0], 1]])
+    for path in ("sparsevol/5", "sparsevol/5?format=srles", "sparsevol/5?format=blocks", f"sparsevol/{2**64 - 1}"):
+        assert "int32" in seg.refused(path)
+    axis_name = "zyx"[axis]
+    bounds = f"min{axis_name}=0&max{axis_name}=31"
+    assert sum(run[3] for run in rles(seg.get(f"sparsevol/5?{bounds}"))) == near.size
+    extents = seg.json("info")["Extents"]
+    low, high = (extents[name][::-1][axis] for name in ("MinPoint", "MaxPoint"))
+    assert (low, high) == (min(0, 32 * coordinate), max(31, 32 * coordinate + 31))
+    assert seg.json("metadata")["Axes"][2 - axis]["Size"] == high - low + 1
 
 
 def test_an_index_message_holds_block_coordinates_of_20_bits(seg):
@@ -68,7 +81,6 @@ def test_an_index_message_holds_block_coordinates_of_20_bits(seg):
     assert rles(seg.get("sparsevol-coarse/2")) == [[-far, 0, 0, 1], [far, 0, 0, 1]]
 
 
-def test_a_record_of_any_coordinates_is_read_to_its_end(seg):
-    """The message is about the first block that is wrong, even where its payload is wrong too."""
+def test_a_broken_record_of_any_coordinates_is_named(seg):
     body = struct.pack("<3iI", 2**31 - 1, -(2**31), 0, 3) + b"abc"
     assert "block 2147483647,-2147483648,0" in seg.refused("blocks", body, "POST")

@@ -27,7 +27,7 @@ from dvidcore.datatypes.labels.indexing import index_changes
 from dvidcore.datatypes.labels.rows import pack_u64, unpack_u64
 from dvidcore.datatypes.roi.region import Region
 from dvidcore.errors import BadRequest, GuardFailed
-from dvidcore.geometry import INT32_MAX, INT32_MIN, ZYX, check_aligned, check_box
+from dvidcore.geometry import ZYX, check_aligned, check_box
 from dvidcore.pool import ordered_map
 from dvidcore.storage.engine import Batch, Snapshot
 from dvidcore.storage.keys import version_bytes
@@ -133,19 +133,12 @@ class _Readable(io.RawIOBase):
 
 def _from_payload(label: LabelEngine, at: ZYX, payload: bytes, count: bool) -> Prepared:
     """A block of a stream: gzip of a coded block of the instance's size."""
-    _check_place(label.block, at)
     try:
         block = codecs.gunzip(payload, _largest_coded(label.block))
         blocks.check(block, label.block)
     except ValueError as e:
         raise BadRequest(f"block {at.x},{at.y},{at.z}: {e}") from None
     return _prepared(at, block, count)
-
-
-def _check_place(block: ZYX, at: ZYX) -> None:
-    """BadRequest where a block has voxels beyond int32."""
-    if any(a * side < INT32_MIN or (a + 1) * side - 1 > INT32_MAX for a, side in zip(at, block, strict=True)):
-        raise BadRequest(f"block {at.x},{at.y},{at.z}: its voxels leave the range of int32")
 
 
 def _prepared(at: ZYX, block: bytes, count: bool) -> Prepared:

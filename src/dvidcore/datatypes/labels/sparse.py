@@ -23,6 +23,7 @@ from dvidcore.datatypes.base import Buffer, Reply
 from dvidcore.datatypes.labels.index import Columns
 from dvidcore.datatypes.labels.reader import BlockReader
 from dvidcore.errors import BadRequest
+from dvidcore.geometry import INT32_MAX, INT32_MIN
 from dvidcore.pool import ordered_map
 
 if TYPE_CHECKING:
@@ -112,6 +113,17 @@ class SparseVolume:
     members: NDArray[np.uint64]
     bounds: Bounds
     exact: bool
+
+    def __post_init__(self) -> None:
+        """BadRequest where a block's voxels leave int32, which no format can say: stored they are, by block coordinates."""
+        if not len(self.coords):
+            return
+        side = np.array(self.reader.shape, np.int64)
+        low, high = self.coords.min(axis=0) * side, (self.coords.max(axis=0) + np.int64(1)) * side - 1
+        if low.min() < INT32_MIN or high.max() > INT32_MAX:
+            raise BadRequest(
+                "the label has voxels beyond int32, which runs and masks cannot name; ask for bounds without them"
+            )
 
     @property
     def keep(self) -> bool:

@@ -12,6 +12,7 @@ A datatype never sees the web framework, and the API never sees a key of the sto
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -51,7 +52,7 @@ LARGEST_JSON = 128 << 20
 """Bytes of JSON that a body may have: parsed, it takes ten times as much memory."""
 
 
-class Body:
+class Body(ABC):
     """The body of a request: read once, whole or in pieces.
 
     ``length`` is its size in bytes (0 without a body). The API hands over a subclass that reads from the connection.
@@ -59,9 +60,9 @@ class Body:
 
     length: int = 0
 
+    @abstractmethod
     def read(self, size: int = -1) -> bytes:
         """The next ``size`` bytes (fewer at the end), or all that is left."""
-        raise NotImplementedError
 
     def json_text(self) -> bytes:
         """The body, which is to be JSON; TooLarge where it would take too much memory when parsed."""

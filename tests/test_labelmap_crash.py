@@ -139,7 +139,7 @@ def posted_indices(label: LabelMap, call: Call) -> dict[int, Index]:
     return out
 
 
-@pytest.mark.parametrize("kills", [25, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [100, pytest.param(400, marks=pytest.mark.slow)])
 def test_a_process_is_killed_while_labels_come_in(tmp_path: Path, kills: int) -> None:
     store, rng = Store(tmp_path / "data"), random.Random(kills)
     for _ in range(kills):

@@ -62,7 +62,18 @@ def test_a_conflict_names_what_was_changed_and_the_versions(fork: Fork) -> None:
     ):
         assert f"block 0,0,0 of scale 0 {versions}" in both.refused(path, status=409)
     assert f"block 0,0,0 of scale 1 {versions}" in both.refused("label/0_0_0?scale=1", status=409)
-    assert f"the index of body 1 {versions}" in both.refused("size/1", status=409)
+    # Both took body 1 out of that block, so what is left of it is not in question.
+    assert both.json("size/1") == {"voxels": fork.seg.json("size/1")["voxels"] - int(np.prod(BLOCK))}
+
+
+def test_a_body_that_both_changed_in_one_block_is_in_conflict(fork: Fork) -> None:
+    for side, layers in ((fork.a, 4), (fork.b, 8)):
+        voxels = np.full(BLOCK, 1, np.uint64)
+        voxels[:layers] = 5
+        side.write(voxels, (0, 0, 0))
+    both = fork.merged()
+    for body in (1, 5):
+        assert f"the index of body {body} was changed in versions" in both.refused(f"size/{body}", status=409)
 
 
 def test_resolve_refuses_labels_and_changes_nothing(fork: Fork) -> None:

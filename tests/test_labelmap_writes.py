@@ -371,6 +371,28 @@ def test_merged_versions_show_the_union_of_extents_and_a_conflict_is_an_error(wo
     call.close()
 
 
+def test_a_body_that_both_parents_changed_elsewhere_has_the_voxels_of_both(world: World) -> None:
+    root = world.open[0]
+    cube = (SIDE,) * 3
+    world.post_raw(root, ZYX(-3, -3, -3), np.full(cube, 9, np.uint64))
+    one = world.child(root)
+    other = world.child(world.repo.dag.nodes[root.id], "other")
+    # Far enough apart to have no coarser block in common.
+    world.post_raw(one, ZYX(-3, -3, 1), np.full(cube, 9, np.uint64))
+    world.post_raw(other, ZYX(1, -3, -3), np.full(cube, 9, np.uint64))
+    for node in (one, other):
+        world.database.commit(world.repo, world.repo.dag.nodes[node.id], note="", log=[])
+    merged = world.database.merge(world.repo, [world.repo.dag.nodes[n.id] for n in (one, other)])
+    model = world.models[merged.id] = world.models[one.id].copy()
+    model.write(ZYX(1, -3, -3), np.full(cube, 9, np.uint64))
+    world.compare_all()
+    world.post_raw(merged, ZYX(1, 1, 1), np.full(cube, 9, np.uint64))
+    world.compare_all()
+    call = world.call(merged)
+    assert [piece.tolist() for piece in lists.bodies(world.label, call, sizes=True)] == [[[9, 4 * SIDE**3]]]
+    call.close()
+
+
 BAD_STREAMS: list[tuple[str, Any]] = [
     ("header", b"\0" * 10),
     ("no bytes", struct.pack("<3iI", 0, 0, 0, 0)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from dvidcore import labels
 from dvidcore.datatypes.labels.rows import BODY_OFFSET, INDEX_ZYX_OFFSET, BodyRecord, Rows
-from dvidcore.storage.keys import prefix_end
-from dvidcore.storage.versioned import View
+from dvidcore.storage.keys import prefix_end, version_bytes
+from dvidcore.storage.versioned import KeyConflict, View
 
 CACHED_BYTES = 64 << 20
+SUMMED = 0
+"""``change`` of totals that no row holds: what goes with them is not kept."""
 
 
 class Columns(NamedTuple):
@@ -56,14 +58,38 @@ class BodyIndex:
         self._bytes = 0
 
     def record(self, view: View, body: int) -> BodyRecord | None:
-        """The body's totals, None where it does not exist."""
-        value = view.get(self._rows.body(body))
+        """The body's totals, None where it does not exist.
+
+        Below a merge of versions that each changed the body, they are summed up from its rows. Raises KeyConflict where
+        both changed it in the same block.
+        """
+        try:
+            value = view.get(self._rows.body(body))
+        except KeyConflict as conflict:
+            return self._summed(view, body, conflict.writers)
         return None if value is None else BodyRecord.unpack(value)
 
+    def _summed(self, view: View, body: int, writers: Sequence[int]) -> BodyRecord | None:
+        columns = self.read(view, body)
+        if not len(columns.supervoxels):
+            return None
+        keys = [self._rows.body(body) + version_bytes(writer) for writer in writers]
+        records = [BodyRecord.unpack(value) for value in view.snapshot.get_many(keys) if value]
+        voxels, blocks = int(columns.counts.sum(dtype=np.uint64)), len(columns.blocks())
+        return max(records, key=lambda r: r.last_mutid)._replace(voxels=voxels, blocks=blocks, change=SUMMED)
+
     def records(self, view: View, first: int = 1, last: int = 2**64 - 1) -> Iterator[tuple[int, BodyRecord]]:
-        """(body, record) of all bodies from ``first`` to ``last``, ascending."""
-        for key, value in view.scan(*self._rows.bodies(first, last)):
-            yield int.from_bytes(key[BODY_OFFSET : BODY_OFFSET + 8], "big"), BodyRecord.unpack(value)
+        """(body, record) of all bodies from ``first`` to ``last``, ascending. Raises as ``record`` does."""
+        bounds = self._rows.bodies(first, last)
+        if view.ancestry.linear:
+            for key, value in view.scan(*bounds):
+                yield int.from_bytes(key[BODY_OFFSET : BODY_OFFSET + 8], "big"), BodyRecord.unpack(value)
+            return
+        for key in view.keys(*bounds):
+            body = int.from_bytes(key[BODY_OFFSET : BODY_OFFSET + 8], "big")
+            record = self.record(view, body)
+            if record is not None:
+                yield body, record
 
     def columns(self, view: View, body: int) -> Columns | None:
         """The body's index, None where it does not exist.
@@ -73,6 +99,8 @@ class BodyIndex:
         record = self.record(view, body)
         if record is None:
             return None
+        if record.change == SUMMED:
+            return self.read(view, body)
         name = (body, record.change)
         with self._lock:
             kept = self._kept.get(name)

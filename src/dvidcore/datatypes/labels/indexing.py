@@ -20,7 +20,7 @@ from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX
 from dvidcore.storage.engine import Batch
 from dvidcore.storage.keys import zyx_key
-from dvidcore.storage.versioned import VersionedBatch, View
+from dvidcore.storage.versioned import KeyConflict, VersionedBatch, View
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.labels.engine import LabelEngine
@@ -47,11 +47,10 @@ def index_changes(label: LabelEngine, call: Call, counts: Sequence[Counts], chan
     for pair in wanted:
         by_body.setdefault(pair[0], []).append(pair)
     writer = VersionedBatch(batch, call.version)
-    records = view.get_many([label.rows.body(body) for body in by_body])
-    for (body, pairs), value in zip(by_body.items(), records, strict=True):
-        record = BodyRecord(0, 0, 0) if value is None else BodyRecord.unpack(value)
+    for (body, pairs), known in zip(by_body.items(), _records(label, view, list(by_body)), strict=True):
+        record = known or BodyRecord(0, 0, 0)
         keys = [label.rows.index(*pair) for pair in pairs]
-        there = view.get_many(keys) if value is not None else [None] * len(keys)
+        there = view.get_many(keys) if known is not None else [None] * len(keys)
         voxels, blocks = record.voxels, record.blocks
         changed = False
         for key, pair, old in zip(keys, pairs, there, strict=True):
@@ -71,6 +70,15 @@ def index_changes(label: LabelEngine, call: Call, counts: Sequence[Counts], chan
             writer.put(label.rows.body(body), record._replace(voxels=voxels, blocks=blocks, change=change).pack())
         else:
             writer.delete(label.rows.body(body))
+
+
+def _records(label: LabelEngine, view: View, bodies: Sequence[int]) -> list[BodyRecord | None]:
+    """The bodies' totals, None for those that do not exist."""
+    try:
+        values = view.get_many([label.rows.body(body) for body in bodies])
+    except KeyConflict:
+        return [label.index.record(view, body) for body in bodies]
+    return [None if value is None else BodyRecord.unpack(value) for value in values]
 
 
 def _new_rows(mapped: Mapped, counts: Sequence[Counts]) -> dict[Pair, bytes]:

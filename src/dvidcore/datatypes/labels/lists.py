@@ -114,6 +114,11 @@ def bodies(
 
 def _scan(data: LabelEngine, call: Call, first: int, most: int | None) -> Iterator[NDArray[np.uint64]]:
     """The same from the store, (n, 2). A body's record starts with its voxels, so nothing is parsed one by one."""
+    if not call.view.ancestry.linear:  # totals may have to be summed up
+        pairs = ((body, r.voxels) for body, r in islice(data.index.records(call.view, first), most))
+        while some := list(islice(pairs, _CHUNK)):
+            yield np.array(some, np.uint64)
+        return
     rows = islice(call.view.scan(*data.rows.bodies(first, UINT64_MAX)), most)
     while chunk := list(islice(rows, _CHUNK)):
         keys = np.frombuffer(b"".join([key for key, _ in chunk]), np.uint8).reshape(len(chunk), -1)

@@ -69,6 +69,13 @@ class ServerProcess:
         assert status == 200, data
         return f"/api/node/{root}/{name}"
 
+    def peak_memory(self) -> int:
+        """The most memory that it has had, in bytes, where /proc tells."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) << 10
+        raise AssertionError("no VmHWM")
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait(30)

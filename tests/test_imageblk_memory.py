@@ -20,17 +20,9 @@ def server(tmp_path):
     assert process.stop() == 0
 
 
-def peak(server):
-    """The most memory that the server has had, in bytes."""
-    for line in Path(f"/proc/{server.process.pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) << 10
-    raise AssertionError("no VmHWM")
-
-
 def test_large_answers_and_bodies(server):
     path = server.instance("uint64blk", "numbers")
-    before = peak(server)
+    before = server.peak_memory()
     size = "512_512_192"
     length = 512 * 512 * 192 * 8
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
@@ -47,4 +39,4 @@ def test_large_answers_and_bodies(server):
             while data := answer.read(MB):
                 got += len(data)
             assert got >= length
-    assert peak(server) - before < 300 * MB
+    assert server.peak_memory() - before < 300 * MB

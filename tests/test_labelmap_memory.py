@@ -26,14 +26,6 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
     assert process.stop() == 0
 
 
-def peak(server: ServerProcess) -> int:
-    """The most memory that the server has had, in bytes."""
-    for line in Path(f"/proc/{server.process.pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) << 10
-    raise AssertionError("no VmHWM")
-
-
 def planes() -> Iterator[bytes]:
     """The body: cells of 32^3 voxels."""
     y, x = np.mgrid[:512, :512] // 32
@@ -43,7 +35,7 @@ def planes() -> Iterator[bytes]:
 
 def test_large_answers_and_bodies(server: ServerProcess) -> None:
     path = server.instance("labelmap", "seg")
-    before = peak(server)
+    before = server.peak_memory()
     box = f"{'_'.join(map(str, SIZE))}/0_0_0"
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)) as connection:
         connection.request("POST", f"{path}/raw/0_1_2/{box}", planes(), {"Content-Length": str(LENGTH)})
@@ -57,4 +49,4 @@ def test_large_answers_and_bodies(server: ServerProcess) -> None:
             while data := answer.read(MB):
                 got += len(data)
             assert got >= least
-    assert peak(server) - before < 300 * MB
+    assert server.peak_memory() - before < 300 * MB

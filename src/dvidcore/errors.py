@@ -41,12 +41,6 @@ class NotFound(DvidError, KeyError):
         return str(self.args[0]) if self.args else ""
 
 
-class MethodNotAllowed(DvidError):
-    """The path exists, but not with this verb."""
-
-    status = 405
-
-
 class Conflict(DvidError):
     """Two versions that were merged both changed the value that is asked for."""
 
@@ -57,12 +51,6 @@ class TooLarge(DvidError):
     """A body or an answer beyond a configured limit."""
 
     status = 413
-
-
-class RangeNotSatisfiable(DvidError):
-    """A ``Range`` header that lies outside the value."""
-
-    status = 416
 
 
 class Blocked(DvidError):

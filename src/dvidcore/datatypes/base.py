@@ -22,10 +22,12 @@ import orjson
 from dvidcore.datatypes.arguments import KINDS, Kind, Query
 from dvidcore.errors import BadRequest, Conflict, TooLarge
 from dvidcore.repos import blobs
-from dvidcore.storage.engine import Engine, Snapshot
+from dvidcore.storage.engine import Batch, Engine, Snapshot
 from dvidcore.storage.versioned import Ancestry, KeyConflict, View
 
 if TYPE_CHECKING:
+    from dvidcore.datatypes.following import Change, Guard
+    from dvidcore.datatypes.registry import Instances
     from dvidcore.repos import Database, InstanceRecord, Repo
     from dvidcore.versions import Node
 
@@ -168,6 +170,13 @@ class Call:
         self.close()
         return self.view
 
+    def of(self, other: DataType) -> Call:
+        """This call as it concerns another instance in the same store: same version and snapshot. It is not closed."""
+        ancestry = other.database.ancestry_for(other.repo, self.node, other.record)
+        call = Call(self.engine, self.node, ancestry, user=self.user, app=self.app, admin=self.admin)
+        call._snapshot = self.snapshot
+        return call
+
     def close(self) -> None:
         """Releases the snapshot; the caller does so when the answer has been sent."""
         if self._snapshot is not None:
@@ -295,6 +304,8 @@ class DataType:
         self.repo = repo
         self.record = record
         self.engine: Engine = database.engine_of(record)
+        self.instances: Instances
+        """Where the live objects of other instances are found; set by them."""
 
     # -- the type -----------------------------------------------------------------------------------------------
 
@@ -377,6 +388,19 @@ class DataType:
         return {"Base": self.base_info(), "Extended": self.extended(view)}
 
     # -- changes ----------------------------------------------------------------------------------------------------
+
+    def followers(self) -> list[DataType]:
+        """The instances that are synced with this one."""
+        uuid = self.record.data_uuid
+        return [self.instances.of(self.repo, r) for r in self.repo.instances.values() if uuid in r.syncs]
+
+    def follow(self, call: Call, change: Change, batch: Batch) -> Guard:
+        """Adds to the batch what follows, for this instance, from a change of one that it is synced with.
+
+        Answers the generations, as the call's snapshot has them, that what was added was computed from; they must be
+        raised in the batch. Most types need not do anything: what they answer is put together when it is asked for.
+        """
+        return {}
 
     def publish(self, call: Call, records: Sequence[bytes]) -> None:
         """Hands the log records of a mutation, once it is stored, to the file log where one is configured."""

@@ -66,7 +66,9 @@ class Instances:
         """The instance of a record; a changed record is handed to the object that is there, which keeps its caches."""
         bound = self._bound.get(record.id)
         if bound is None:
-            bound = self._bound.setdefault(record.id, datatype(record.typename)(self.database, repo, record))
+            made = datatype(record.typename)(self.database, repo, record)
+            made.instances = self
+            bound = self._bound.setdefault(record.id, made)
         if bound.record is not record:
             bound.record = record
         return bound

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from dvidcore import images
 from dvidcore.datatypes.arguments import flag, integer, text
 from dvidcore.datatypes.base import OCTETS, Call, Reply, endpoint
-from dvidcore.datatypes.imageblk import oblique, planes
+from dvidcore.datatypes.imageblk import oblique, pictures, planes
 from dvidcore.datatypes.imageblk.extents import Extents
+from dvidcore.datatypes.imageblk.pictures import JPEG_SIDE
 from dvidcore.datatypes.imageblk.properties import ImageProperties
 from dvidcore.datatypes.imageblk.stored import SLAB, Mask
 from dvidcore.datatypes.roi import region
@@ -27,8 +28,6 @@ MAX_BUFFER = 32 << 20
 """Bytes of the largest answer that is made before it is sent."""
 MAX_PIXELS = 1 << 28
 """Of one slice: it is made and compressed in memory."""
-JPEG_SIDE = 65_500
-"""The most rows or columns of a JPEG."""
 
 ROI = (
     text("roi", None, "the name of an roi instance: voxels outside of it, at this version, are the background"),
@@ -154,11 +153,7 @@ class ImageVolumes(ImageProperties):
         return self.element.name in ("uint8", "uint16", "rgba8")
 
     def _image(self, image: Any, kind: str, quality: int = images.DEFAULT_QUALITY) -> Reply:
-        if not self._is_picture() and kind not in ("png", "tiff"):
-            raise BadRequest(f"format: {self.typename} has no {kind}, which would lose its values; use png")
-        if kind == "jpg" and max(image.shape[:2]) > JPEG_SIDE:
-            raise BadRequest(f"format: a JPEG has at most {JPEG_SIDE} rows and columns")
-        return Reply(images.encode(images.pixels(image), kind, quality), images.CONTENT_TYPES[kind])
+        return pictures.answer(image, kind, quality, intensities=self._is_picture(), typename=self.typename)
 
     def _mask(self, call: Call, roi: str | None, attenuation: int | None) -> Mask | None:
         """What the arguments do to the voxels that are read."""

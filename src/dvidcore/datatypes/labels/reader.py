@@ -40,6 +40,9 @@ class BlockReader:
 
     __slots__ = ("_limit", "_mapped", "_prefix", "_present", "shape", "view")
 
+    nbytes = 8
+    """Of a label."""
+
     def __init__(
         self,
         data: LabelEngine,
@@ -160,9 +163,13 @@ class BlockReader:
 
     def box(self, offset: ZYX, size: Sequence[int]) -> NDArray[np.uint64]:
         """The voxels of a box, uint64 (z, y, x)."""
-        out = np.empty(tuple(size), np.uint64)
+        out = self.empty(size)
         self.fill(offset, out)
         return out
+
+    def empty(self, size: Sequence[int]) -> NDArray[np.uint64]:
+        """A new array for a box."""
+        return np.empty(tuple(size), np.uint64)
 
     def _overlap(
         self, coord: ZYX, offset: ZYX, out: NDArray[np.uint64]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dvidcore import images
 from dvidcore.datatypes.base import Reply
-from dvidcore.datatypes.labels.reader import BlockReader
+from dvidcore.datatypes.labels.volume import Voxels
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX, parse_ints, parse_size
 
@@ -46,8 +46,8 @@ def _thin(plane: tuple[int, int], sides: Sequence[int]) -> ZYX:
     return ZYX(*xyz[::-1])
 
 
-def read(reader: BlockReader, offset: ZYX, shape: Shape) -> NDArray[np.uint64]:
-    """The slice at ``offset``, uint64 (height, width)."""
+def read(reader: Voxels, offset: ZYX, shape: Shape) -> NDArray[Any]:
+    """The slice at ``offset``, (height, width)."""
     if shape.plane is None:
         raise BadRequest("dims: a slice is expected, xy, xz or yz")
     across = 3 - sum(shape.plane)
@@ -94,7 +94,7 @@ def murmur3(labels: NDArray[np.uint64]) -> NDArray[np.uint32]:
     return h
 
 
-def isotropic(reader: BlockReader, offset: ZYX, shape: Shape, voxel: Sequence[float]) -> NDArray[np.uint64]:
+def isotropic(reader: Voxels, offset: ZYX, shape: Shape, voxel: Sequence[float]) -> NDArray[np.uint64]:
     """A slice of pixels as square as the smaller side of its voxels, uint64 (height, width).
 
     ``voxel`` is the voxel size along x, y, z. Along the axis of the larger side fewer voxels are read, and each pixel

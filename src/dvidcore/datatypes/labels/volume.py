@@ -1,4 +1,4 @@
-"""The voxels of a box: ``GET raw`` in three dimensions, in every compression.
+"""The voxels of a box: ``GET raw`` in three dimensions, in every compression. Labels here, any voxels elsewhere.
 
 Large answers are made slab by slab, so that memory is bounded, wherever the format and speed let them.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import lz4.block
 import numpy as np
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from dvidcore import blocks, budget, codecs
 from dvidcore.datatypes.base import Buffer, Reply
-from dvidcore.datatypes.labels.reader import BlockReader
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX, check_box
 
@@ -32,6 +31,24 @@ _TABLE_LIMIT = 1 << 24
 """Offsets of compressed_segmentation tables have 24 bits."""
 
 
+class Voxels(Protocol):
+    """Where the voxels of an answer come from: boxes of one scale of a volume."""
+
+    shape: ZYX
+    """Of a block, which is best read only once."""
+    nbytes: int
+    """Of a voxel, all its channels."""
+
+    def empty(self, size: tuple[int, ...]) -> NDArray[Any]:
+        """A new array for a box of ``size`` (z, y, x); channels, where there are several, are a last axis."""
+
+    def fill(self, offset: ZYX, out: NDArray[Any]) -> None:
+        """Writes the voxels of the box at ``offset`` into an array as of ``empty``."""
+
+    def box(self, offset: ZYX, size: tuple[int, ...]) -> NDArray[Any]:
+        """The voxels of a box, contiguous, in an array as of ``empty``."""
+
+
 def check_volume(data: LabelEngine, offset: ZYX, size: ZYX) -> None:
     """BadRequest for a box that leaves int32, or whose voxels are more bytes than an answer may have."""
     check_box(offset, size)
@@ -40,11 +57,11 @@ def check_volume(data: LabelEngine, offset: ZYX, size: ZYX) -> None:
         raise BadRequest(f"size: {size.xyz()} labels are {total} bytes, at most {most} are allowed (maxDataRequest)")
 
 
-def answer(reader: BlockReader, offset: ZYX, size: ZYX, compression: str) -> Reply:
+def answer(reader: Voxels, offset: ZYX, size: ZYX, compression: str) -> Reply:
     """The voxels of a box in a compression, one of ``COMPRESSIONS``."""
     if compression in ("google", "googlegzip"):
         return _segmentation(reader, offset, size, zipped=compression == "googlegzip")
-    total = 8 * math.prod(size)
+    total = reader.nbytes * math.prod(size)
     if compression == "lz4":
         with budget.work.borrow(total):
             return Reply(_lz4(reader.box(offset, size)))
@@ -56,30 +73,30 @@ def answer(reader: BlockReader, offset: ZYX, size: ZYX, compression: str) -> Rep
         return Reply(_bytes(reader.box(offset, size)))
     if not budget.answers.take(total):
         return Reply(_pieces(_slabs(reader, offset, size)), length=total)
-    volume = np.empty(tuple(size), np.uint64)
+    volume = reader.empty(size)
     budget.answers.lend(volume, total)
     reader.fill(offset, volume)
     return Reply(_bytes(volume))
 
 
-def _bytes(volume: NDArray[np.uint64]) -> memoryview:
+def _bytes(volume: NDArray[Any]) -> memoryview:
     return volume.data.cast("B")
 
 
-def _pieces(slabs: Iterator[NDArray[np.uint64]]) -> Iterator[memoryview]:
+def _pieces(slabs: Iterator[NDArray[Any]]) -> Iterator[memoryview]:
     """The bytes of slabs in pieces, since the server copies what it is given while the client is slow."""
     for slab in slabs:
         view = _bytes(slab)
         yield from (view[at : at + _PIECE] for at in range(0, len(view), _PIECE))
 
 
-def _slabs(reader: BlockReader, offset: ZYX, size: ZYX, eighths: bool = False) -> Iterator[NDArray[np.uint64]]:
+def _slabs(reader: Voxels, offset: ZYX, size: ZYX, eighths: bool = False) -> Iterator[NDArray[Any]]:
     """The box in slabs of about ``STREAMED`` bytes along z.
 
     A slab ends where blocks end, so that each is read once, or where sub-blocks or single layers do where the volume is
     so wide that it would be larger; with ``eighths`` each slab but for the last is a multiple of 8 thick.
     """
-    plane = 8 * size.y * size.x
+    plane = reader.nbytes * size.y * size.x
     grid, origin = (8, offset.z) if eighths else (reader.shape.z, 0)
     if not eighths and plane * grid > STREAMED:
         grid = 8 if plane * 8 <= STREAMED else 1
@@ -91,14 +108,14 @@ def _slabs(reader: BlockReader, offset: ZYX, size: ZYX, eighths: bool = False) -
         z = stop
 
 
-def _lz4(volume: NDArray[np.uint64]) -> bytes:
+def _lz4(volume: NDArray[Any]) -> bytes:
     try:
         return bytes(lz4.block.compress(_bytes(volume), store_size=False))
     except (OverflowError, ValueError):
         raise BadRequest(f"compression: lz4 cannot hold {volume.nbytes} bytes, ask for a smaller size") from None
 
 
-def _gzipped(slabs: Iterator[NDArray[np.uint64]]) -> Iterator[Buffer]:
+def _gzipped(slabs: Iterator[NDArray[Any]]) -> Iterator[Buffer]:
     packer = isal_zlib.compressobj(_GZIP_LEVEL, isal_zlib.DEFLATED, 31)
     for slab in slabs:
         if piece := packer.compress(_bytes(slab)):
@@ -106,7 +123,7 @@ def _gzipped(slabs: Iterator[NDArray[np.uint64]]) -> Iterator[Buffer]:
     yield packer.flush()
 
 
-def _segmentation(reader: BlockReader, offset: ZYX, size: ZYX, zipped: bool) -> Reply:
+def _segmentation(reader: Voxels, offset: ZYX, size: ZYX, zipped: bool) -> Reply:
     """The volume as neuroglancer's compressed_segmentation."""
     for axis, n in zip("xyz", size.xyz(), strict=True):
         if n % 8:
@@ -115,7 +132,7 @@ def _segmentation(reader: BlockReader, offset: ZYX, size: ZYX, zipped: bool) -> 
         if 8 * math.prod(size) > STREAMED:
             data = _segmentation_in_slabs(_slabs(reader, offset, size, eighths=True))
         else:
-            data = blocks.compressed_segmentation(reader.box(offset, size))
+            data = blocks.compressed_segmentation(_labels(reader.box(offset, size)))
     except ValueError as e:
         raise BadRequest(f"compression: {e}") from None
     if zipped:
@@ -123,14 +140,18 @@ def _segmentation(reader: BlockReader, offset: ZYX, size: ZYX, zipped: bool) -> 
     return Reply(data)
 
 
-def _segmentation_in_slabs(slabs: Iterator[NDArray[np.uint64]]) -> bytes:
+def _labels(volume: NDArray[Any]) -> NDArray[np.uint64]:
+    return volume.astype(np.uint64, copy=False)
+
+
+def _segmentation_in_slabs(slabs: Iterator[NDArray[Any]]) -> bytes:
     """Slabs along z, each encoded by itself and then joined: all headers first, with their offsets moved.
 
     Memory is bounded by the encoding, which its 24-bit offsets hold to 64 MiB and a slab.
     """
     heads, rests, words = [], [], 0
     for slab in slabs:
-        channel = np.frombuffer(blocks.compressed_segmentation(slab), "<u4")[1:]
+        channel = np.frombuffer(blocks.compressed_segmentation(_labels(slab)), "<u4")[1:]
         ends = 2 * (slab.size // 512)
         heads.append(channel[:ends].reshape(-1, 2))
         rests.append(channel[ends:])

@@ -19,6 +19,9 @@ from dvidcore.errors import DvidError
 DEFAULT_PORT = 8000
 BACKENDS = ("waitress", "granian")
 MODES = ("", "readonly", "fullwrite")
+REMOTE_SCHEMES = ("gs", "s3", "vast", "http", "https", "file")
+"""Of volumes elsewhere; ``vast://HOST/BUCKET`` is an S3-compatible service at a host."""
+S3_CREDENTIALS = ("default", "environment", "anonymous")
 
 
 class ConfigError(DvidError):
@@ -66,6 +69,32 @@ class ServerConfig:
     def address(self) -> tuple[str, int]:
         """The host and port to listen at."""
         return parse_address(self.http_address)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteConfig:
+    """``[remote]``: which volumes of other services instances may show, and what reading them may cost."""
+
+    allowed: tuple[str, ...] = ()
+    """Prefixes of URLs, as ``"s3://bucket/path"`` or ``"file:///data/volumes"``; nothing else is read."""
+    cache_bytes: int = 256 << 20
+    """Decoded chunks that are kept, of all volumes together."""
+    timeout: float = 30.0
+    """Seconds that the other service may take for a piece of an answer."""
+    retries: int = 2
+    """How often a request that the other service failed is sent again."""
+    concurrency: int = 6
+    """Requests that may wait for other services at the same time; it leaves threads for those that need not."""
+    recheck: float = 3600.0
+    """Seconds after which a volume is opened anew, so that changes of it are seen."""
+    s3_endpoint: str = ""
+    """The URL of an S3-compatible service instead of Amazon's."""
+    s3_region: str = ""
+    s3_credentials: str = "default"
+    """``default`` (environment, profile, machine), ``environment`` or ``anonymous``."""
+    key_folder: Path | None = None
+    """The folder of the service-account keys that googlevoxels may use."""
+    brainmaps_url: str = "https://brainmaps.googleapis.com/v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +149,7 @@ class Config:
     stores: Mapping[str, StoreConfig]
     assignment: Assignment
     logging: LoggingConfig = LoggingConfig()
+    remote: RemoteConfig = RemoteConfig()
     json_log: Path | None = None
     file: Path | None = None
     text: str = ""
@@ -166,8 +196,9 @@ def parse(text: str, folder: Path, file: Path | None = None) -> Config:
     sections = {name: _Section(name, document.get(name, {}), folder) for name in _FIXED}
     _refuse_unsupported(sections, document, warnings)
     stores = _stores(document, folder)
+    server = _server(sections["server"])
     return Config(
-        server=_server(sections["server"]),
+        server=server,
         stores=stores,
         assignment=_assignment(document, stores),
         logging=LoggingConfig(
@@ -175,6 +206,7 @@ def parse(text: str, folder: Path, file: Path | None = None) -> Config:
             sections["logging"].integer("max_log_size", 0),
             sections["logging"].integer("max_log_age", 0),
         ),
+        remote=_remote(sections["remote"], server.threads),
         json_log=sections["mutations"].path("jsonstore"),
         file=file,
         text=text,
@@ -182,7 +214,7 @@ def parse(text: str, folder: Path, file: Path | None = None) -> Config:
     )
 
 
-_FIXED = ("server", "auth", "logging", "mutations", "kafka", "email", "groupcache")
+_FIXED = ("server", "auth", "logging", "mutations", "remote", "kafka", "email", "groupcache")
 
 
 class _Section:
@@ -264,6 +296,37 @@ def _server(section: _Section) -> ServerConfig:
         sync=section.flag("sync", True),
     )
     parse_address(config.http_address)
+    return config
+
+
+def _remote(section: _Section, threads: int) -> RemoteConfig:
+    default = RemoteConfig()
+    config = RemoteConfig(
+        allowed=section.texts("allowed"),
+        cache_bytes=section.integer("cacheBytes", default.cache_bytes),
+        timeout=section.number("timeout", default.timeout),
+        retries=section.integer("retries", default.retries),
+        concurrency=section.integer("concurrency", max(1, threads * 3 // 4), least=1),
+        recheck=section.number("recheck", default.recheck),
+        s3_endpoint=section.text("s3Endpoint").rstrip("/"),
+        s3_region=section.text("s3Region"),
+        s3_credentials=section.word("s3Credentials", default.s3_credentials, S3_CREDENTIALS),
+        key_folder=section.path("keyFolder"),
+        brainmaps_url=section.text("brainmapsURL", default.brainmaps_url).rstrip("/"),
+    )
+    for prefix in config.allowed:
+        scheme, _, rest = prefix.partition("://")
+        if scheme not in REMOTE_SCHEMES or "://" not in prefix:
+            raise ConfigError(
+                f'[remote] allowed: "{prefix}" must start with one of {", ".join(REMOTE_SCHEMES)}, and ://'
+            )
+        if scheme == "file" and not (rest.startswith("/") and rest.strip("/")):
+            raise ConfigError(f'[remote] allowed: "{prefix}" must name a folder, as in file:///data/volumes')
+    if config.timeout <= 0 or config.recheck <= 0:
+        raise ConfigError("[remote] timeout and recheck must be greater than 0")
+    for key, url in (("s3Endpoint", config.s3_endpoint), ("brainmapsURL", config.brainmaps_url)):
+        if url and not url.startswith(("http://", "https://")):
+            raise ConfigError(f'[remote] {key} = "{url}": must be an http:// or https:// URL')
     return config
 
 

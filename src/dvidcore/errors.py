@@ -59,6 +59,24 @@ class Blocked(DvidError):
     status = 429
 
 
+class MissingExtra(DvidError):
+    """What was asked for needs an optional package that is not installed."""
+
+    status = 501
+
+
+class BadGateway(DvidError):
+    """Another service, which holds the data, failed; the text has its reason."""
+
+    status = 502
+
+
+class GatewayTimeout(DvidError):
+    """Another service, which holds the data, did not answer in time."""
+
+    status = 504
+
+
 class Unavailable(DvidError):
     """Throttled or shutting down: the client may try again."""
 

@@ -328,6 +328,14 @@ class DataType:
         """Raises BadRequest where settings that are right by themselves do not go together."""
 
     @classmethod
+    def completed_settings(cls, database: Database, settings: dict[str, Any], compression: str) -> dict[str, Any]:
+        """The settings that are kept: for types whose properties follow from something outside of the request.
+
+        Raises BadRequest, or what says that the outside fails; then nothing is created.
+        """
+        return settings
+
+    @classmethod
     def followed(cls, repo: Repo, names: str) -> list[str]:
         """The DataUUIDs of ``"name1,name2"``; BadRequest for one that is unknown or that this type cannot follow."""
         found = []

@@ -94,6 +94,7 @@ class Instances:
             for s in cls.settings
         }
         cls.check_settings(settings)
+        settings = cls.completed_settings(self.database, settings, compression)
         record = self.database.new_instance(
             repo,
             node,

@@ -11,12 +11,13 @@ import logging
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
 import orjson
 
+from dvidcore.config import RemoteConfig
 from dvidcore.errors import BadRequest, Forbidden, GuardFailed, StoreError
 from dvidcore.mutations.ids import FIRST, MutationIds
 from dvidcore.mutations.jsonlog import JsonLog
@@ -72,6 +73,8 @@ class DatabaseOptions:
     """Whether a change is on the disk when it returns; without, the death of the machine may undo it."""
     max_data_request: int = 3 << 30
     """The most bytes of voxels that one answer may have."""
+    remote: RemoteConfig = field(default_factory=RemoteConfig)
+    """Which volumes of other services may be shown, and how they are read."""
     json_log: JsonLog | None = None
     """Where the mutation log goes as files too; the database closes it."""
 

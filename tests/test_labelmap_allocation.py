@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from apiclient import TOKEN
-from dvidcore.datatypes.labels import allocation
+from dvidcore.datatypes.labels import counters
 from dvidcore.datatypes.labels.rows import LabelCounters
 from dvidcore.errors import BadRequest
 from labelmap_client import BLOCK, Seg
@@ -90,9 +90,9 @@ def test_counts_that_cannot_be(seg, count):
 
 def test_the_end_of_uint64():
     last = LabelCounters(maximum=2**64 - 2)
-    assert allocation.allocate(last, 1)[:2] == (2**64 - 1, 2**64 - 1)
+    assert counters.allocate(last, 1)[:2] == (2**64 - 1, 2**64 - 1)
     with pytest.raises(BadRequest, match="uint64"):
-        allocation.allocate(last, 2)
+        counters.allocate(last, 2)
 
 
 def test_the_largest_label_leaves_none(seg):

@@ -46,16 +46,36 @@ def counters(label: LabelEngine, snapshot: Snapshot) -> LabelCounters:
     return LabelCounters.unpack(snapshot.get(label.rows.next))
 
 
-def raise_maximum(label: LabelEngine, view: View, batch: Batch, largest: int, in_use: int = 0) -> None:
+def raise_maximum(
+    label: LabelEngine, view: View, batch: Batch, largest: int, in_use: int = 0, *, taken: LabelCounters | None = None
+) -> None:
     """Makes ``largest`` the version's and the repo-wide maximum where it is greater.
 
     ``in_use`` raises the repo-wide one alone, so that a label in use which no maximum counts is not given out.
+    ``taken``: the counters after labels were given out, ``largest`` the last of these; by a next label that was set
+    they don't raise the repo-wide maximum.
     """
     if largest > maximum(label, view):
         VersionedBatch(batch, view.ancestry.version).put(label.rows.maxlabel, pack_u64(largest))
-    now = counters(label, view.snapshot)
-    if max(largest, in_use) > now.maximum:
-        batch.put(label.rows.next, now._replace(maximum=max(largest, in_use)).pack())
+    stored = counters(label, view.snapshot)
+    if taken is None:
+        taken, in_use = stored, max(largest, in_use)
+    now = taken._replace(maximum=max(taken.maximum, in_use))
+    if now != stored:
+        batch.put(label.rows.next, now.pack())
+
+
+def allocate(now: LabelCounters, count: int) -> tuple[int, int, LabelCounters]:
+    """(first, last, the counters afterwards) of ``count`` new labels; BadRequest beyond the ceiling or uint64."""
+    start = (now.next_label or now.maximum) + 1
+    end = start + count - 1
+    limit = now.ceiling or UINT64_MAX
+    if end > limit:
+        what = "the ceiling" if now.ceiling else "the range of uint64"
+        raise BadRequest(f"count: {count} labels from {start} on end beyond {what}, {limit}")
+    if now.next_label:
+        return start, end, now._replace(next_label=end)
+    return start, end, now._replace(maximum=end)
 
 
 def get_maxlabel(label: LabelEngine, view: View) -> dict[str, int]:

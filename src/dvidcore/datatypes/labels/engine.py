@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from dvidcore.datatypes.base import DataType
+from dvidcore.datatypes.base import Call, DataType
+from dvidcore.datatypes.labels import settling
 from dvidcore.datatypes.labels.index import BodyIndex
 from dvidcore.datatypes.labels.known import KnownBodies
-from dvidcore.datatypes.labels.locks import TileLocks
+from dvidcore.datatypes.labels.locks import Locks
 from dvidcore.datatypes.labels.mapping import MappingCache
 from dvidcore.datatypes.labels.rows import Rows
 from dvidcore.geometry import ZYX
@@ -26,7 +27,7 @@ Stored = bytes | memoryview
 class LabelEngine(DataType):
     """The base of the label types: voxels hold supervoxels, a mapping holds bodies, an index says where they are."""
 
-    resolvable = False  # the index would not follow the blocks
+    derives = True
 
     def __init__(self, database: Database, repo: Repo, record: InstanceRecord) -> None:
         super().__init__(database, repo, record)
@@ -34,9 +35,11 @@ class LabelEngine(DataType):
         self.mapping = MappingCache(self.engine, self.rows)
         self.index = BodyIndex(self.rows)
         self.known = KnownBodies(self.rows)
-        self.locks = TileLocks()
-        self.commit_lock = threading.Lock()
-        """Held while what depends on the index, the mapping or the counters is computed and written."""
+        self.locks: Locks[ZYX] = Locks()
+        """Of tiles, for writers of blocks."""
+        self.body_locks: Locks[int] = Locks()
+        self.commit_lock = threading.RLock()
+        """Held by the writer that changes the index, the mapping or the counters (``transaction``)."""
 
     @cached_property
     def block(self) -> ZYX:
@@ -52,6 +55,14 @@ class LabelEngine(DataType):
     @property
     def indexed(self) -> bool:
         return bool(self.record.settings["IndexedLabels"])
+
+    def has_followers(self) -> bool:
+        """Whether an instance is synced with this one."""
+        uuid = self.record.data_uuid
+        return any(uuid in record.syncs for record in self.repo.instances.values())
+
+    def settle(self, call: Call, order: Mapping[int, int] | None) -> None:
+        settling.settle(self, call, order)
 
     def row_name(self, prefix_key: bytes) -> str:
         return self.rows.name(prefix_key) or super().row_name(prefix_key)

@@ -2,8 +2,8 @@
 
 A request is prepared first, in parallel and without any lock: inflated, checked, encoded, counted. Whatever is wrong
 with it is found here, before anything is stored. Then ``_Write`` takes the tiles that it touches, votes the coarser
-scales, and commits all of it in one guarded write. If another writer got there first the guard fails, and what depends
-on the store is computed again.
+scales, and commits all of it in one transaction. If another writer got there first, what depends on the store is
+computed again.
 """
 
 from __future__ import annotations
@@ -24,22 +24,18 @@ from dvidcore.datatypes.base import Body, Call
 from dvidcore.datatypes.labels import counters, stored
 from dvidcore.datatypes.labels.downres import coarser
 from dvidcore.datatypes.labels.indexing import index_changes
-from dvidcore.datatypes.labels.rows import pack_u64, unpack_u64
+from dvidcore.datatypes.labels.transaction import Transaction, tiles_of, write
 from dvidcore.datatypes.roi.region import Region
-from dvidcore.errors import BadRequest, GuardFailed
+from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX, check_aligned, check_box
 from dvidcore.pool import ordered_map
-from dvidcore.storage.engine import Batch, Snapshot
-from dvidcore.storage.keys import version_bytes
-from dvidcore.storage.staged import StagedWrite
-from dvidcore.storage.versioned import View
+from dvidcore.storage.engine import Batch
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.labels.engine import LabelEngine
 
 _RECORD = struct.Struct("<3iI")
 _PIECE = 1 << 20
-_TILE_BITS = 3  # a tile has at least 8 x 8 x 8 blocks
 
 
 @dataclass(slots=True)
@@ -250,68 +246,33 @@ class _Write:
         """Stores everything or, where it raises, nothing."""
         if not self.made and self.extents is None:
             return
-        shift = max(self.label.scales, _TILE_BITS) - self.scale
-        tiles = {ZYX(p.at.z >> shift, p.at.y >> shift, p.at.x >> shift) for p in self.made}
-        keys = [self.label.rows.tile(*tile) for tile in sorted(tiles)]
-        with self.label.locks.holding(tiles):
-            while not self._attempt(keys):
-                pass  # another process wrote the same tiles meanwhile
+        tiles = tiles_of(self.label, (p.at for p in self.made), self.scale)
+        write(self.label, self.call, self._change, tiles=tiles, blocks_alone=self.blocks_alone)
 
-    def _attempt(self, tiles: list[bytes]) -> bool:
-        """One try; False, with nothing stored, where the tiles are not what they were when it began."""
-        self.call.renew()
-        guard = read_guard(self.call.snapshot, tiles)
-        with StagedWrite(self.label.engine) as write:
-            self._put_blocks(write)
-            if self.blocks_alone:
-                return self._store(write, Batch(), guard)
-            with self.label.commit_lock:
-                while True:
-                    view = self.call.renew()
-                    if read_guard(view.snapshot, tiles) != guard:
-                        return False
-                    final = Batch()
-                    self._put_totals(view, final)
-                    if self._store(write, final, guard | read_guard(view.snapshot, [self.label.rows.indexed])):
-                        return True
-
-    def _put_blocks(self, write: StagedWrite) -> None:
-        label, view = self.label, self.call.view
-        suffix = version_bytes(self.call.version)
+    def _change(self, change: Transaction) -> None:
         fresh: dict[ZYX, bytes | memoryview] = {p.at: p.value for p in self.made}
+        change.touch(fresh, self.scale)
         for at, value in fresh.items():
-            write.put(label.rows.block(self.scale, *at) + suffix, value)
+            change.put_block(self.scale, at, value)
         if self.downres:
-            for scale, level in coarser(label, view, fresh):
+            for scale, level in coarser(self.label, change.view, fresh):
                 for at, value in level.items():
-                    write.put(label.rows.block(scale, *at) + suffix, value)
+                    change.put_block(scale, at, value)
+        if self.blocks_alone:
+            return
+        change.raise_maximum(max((int(p.labels[-1]) for p in self.made if len(p.labels)), default=0))
+        change.at_commit(lambda call, batch: self._put_totals(change, call, batch.batch))
+        if self.made and self.label.has_followers():
+            change.tell("mutate-block", blocks=np.array(list(fresh), np.int64), fresh=fresh)
 
-    def _put_totals(self, view: View, final: Batch) -> None:
+    def _put_totals(self, change: Transaction, call: Call, batch: Batch) -> None:
         label = self.label
         if self.indexing and self.made:
-            change = label.repo.next_mutation_id()
-            index_changes(label, self.call, [(p.at, p.labels, p.voxels) for p in self.made], change, final)
-        largest = max((int(p.labels[-1]) for p in self.made if len(p.labels)), default=0)
-        counters.raise_maximum(label, view, final, largest)
-        counters.grow_extents(label, view, final, self.extents or self._box())
+            index_changes(label, call, [(p.at, p.labels, p.voxels) for p in self.made], change.mutation, batch)
+        counters.grow_extents(label, call.view, batch, self.extents or self._box())
 
     def _box(self) -> counters.Box:
         """The lowest and the highest voxel of the blocks."""
         ends = np.array([p.at for p in self.made], np.int64)
         low, high = ends.min(axis=0) * self.label.block, (ends.max(axis=0) + 1) * self.label.block - 1
         return tuple(low.tolist()), tuple(high.tolist())
-
-    def _store(self, write: StagedWrite, final: Batch, guard: dict[bytes, bytes | None]) -> bool:
-        for key, value in guard.items():
-            final.put(key, pack_u64(unpack_u64(value) + 1))
-        try:
-            write.commit(final, sync=self.label.database.options.sync, guard=guard)
-        except GuardFailed:
-            return False
-        return True
-
-
-def read_guard(snapshot: Snapshot, generations: list[bytes]) -> dict[bytes, bytes | None]:
-    """The generations (whole keys) as they are now: what a write that depends on them is guarded with."""
-    values = (None if v is None else bytes(v) for v in snapshot.get_many(generations))
-    return dict(zip(generations, values, strict=True))

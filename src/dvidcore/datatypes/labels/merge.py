@@ -11,14 +11,11 @@ from numpy.typing import NDArray
 from dvidcore import labels
 from dvidcore.datatypes.base import Call
 from dvidcore.datatypes.labels.index import Columns
-from dvidcore.datatypes.labels.ingest import read_guard
-from dvidcore.datatypes.labels.rows import BodyRecord, pack_u64, unpack_u64
-from dvidcore.errors import BadRequest, GuardFailed
+from dvidcore.datatypes.labels.rows import BodyRecord
+from dvidcore.datatypes.labels.transaction import Transaction, write
+from dvidcore.errors import BadRequest
 from dvidcore.geometry import UINT64_MAX
-from dvidcore.mutations import log
-from dvidcore.storage.engine import Batch
 from dvidcore.storage.keys import zyx_key
-from dvidcore.storage.versioned import VersionedBatch, View
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.labels.engine import LabelEngine
@@ -31,32 +28,15 @@ def merge(label: LabelEngine, call: Call) -> dict[str, int]:
     Raises BadRequest, with nothing changed, where a label is not a body at this version.
     """
     target, merged = _bodies_of(call.body.json())
-    with label.commit_lock:
-        while True:
-            view = call.renew()
-            guard = read_guard(view.snapshot, [label.rows.indexed, label.rows.mapped])
-            mutation = label.repo.next_mutation_id()
-            batch, moved = _move(label, call, target, merged, mutation)
-            for key, value in guard.items():
-                batch.put(key, pack_u64(unpack_u64(value) + 1))
-            record = {
-                "Action": "merge-complete",
-                "Target": target,
-                "Labels": merged,
-                "UUID": call.node.uuid,
-                "MutationID": mutation,
-                "Timestamp": log.timestamp(),
-                **{key: who for key, who in (("User", call.user), ("App", call.app)) if who},
-            }
-            records = log.append(batch, label.record.id, call.version, mutation, [record])
-            try:
-                label.engine.write(batch, sync=label.database.options.sync, guard=guard)
-            except GuardFailed:
-                continue  # another process changed the index or the mapping
-            bodies = np.full(len(moved), target, np.uint64)
-            label.mapping.wrote(call.version, moved, bodies, unpack_u64(guard[label.rows.mapped]) + 1)
-            label.publish(call, records)
-            return {"MutationID": mutation}
+
+    def change(change: Transaction) -> dict[str, int]:
+        moved = _move(label, change, target, merged)
+        change.map(moved, np.full(len(moved), target, np.uint64))
+        change.log({"Action": "merge-complete", "Target": target, "Labels": merged})
+        change.tell("merge", bodies=dict.fromkeys(merged, target))
+        return {"MutationID": change.mutation}
+
+    return write(label, call, change, bodies=[target, *merged])
 
 
 def _bodies_of(value: Any) -> tuple[int, list[int]]:
@@ -71,17 +51,15 @@ def _bodies_of(value: Any) -> tuple[int, list[int]]:
     return target, merged
 
 
-def _move(
-    label: LabelEngine, call: Call, target: int, merged: list[int], mutation: int
-) -> tuple[Batch, NDArray[np.uint64]]:
-    """(what moves the merged bodies into the target, their supervoxels)."""
-    view, batch = call.view, Batch()
-    total = _need(label, view, target)
-    writer = VersionedBatch(batch, call.version)
+def _move(label: LabelEngine, change: Transaction, target: int, merged: list[int]) -> NDArray[np.uint64]:
+    """Moves the merged bodies into the target; answers their supervoxels."""
+    total = _need(change, target)
+    for body in merged:
+        _need(change, body)
+    writer, mutation = change.batch, change.mutation
     gone: list[Columns] = []
     for body in merged:
-        _need(label, view, body)
-        columns = label.index.read(view, body)
+        columns = label.index.read(change.view, body)
         gone.append(columns)
         for coord in columns.blocks().tolist():
             writer.delete(label.rows.index(body, zyx_key(*coord)))
@@ -94,7 +72,7 @@ def _move(
     starts = np.flatnonzero(np.concatenate(([True], (moving.coords[1:] != moving.coords[:-1]).any(axis=1))))
     rows = labels.pack_rows(moving.supervoxels, moving.counts, starts, mutation)
     shared = 0
-    for key, row, old in zip(keys, rows, view.get_many(keys), strict=True):
+    for key, row, old in zip(keys, rows, change.view.get_many(keys), strict=True):
         shared += old is not None
         writer.put(key, row if old is None else labels.join_rows(old, row))
     writer.put(
@@ -105,19 +83,15 @@ def _move(
             change=mutation,
             last_mutid=mutation,
             last_mod_time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            last_mod_user=call.user,
-            last_mod_app=call.app,
+            last_mod_user=change.call.user,
+            last_mod_app=change.call.app,
         ).pack(),
     )
-    moved = np.unique(moving.supervoxels)
-    value = pack_u64(target)
-    for supervoxel in moved.tolist():
-        writer.put(label.rows.mapping(supervoxel), value)
-    return batch, moved
+    return np.unique(moving.supervoxels)
 
 
-def _need(label: LabelEngine, view: View, body: int) -> BodyRecord:
-    record = label.index.record(view, body)
+def _need(change: Transaction, body: int) -> BodyRecord:
+    record = change.record(body)
     if record is None:
         raise BadRequest(f"label {body} is not a body at this version")
     return record

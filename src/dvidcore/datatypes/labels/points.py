@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore import blocks
-from dvidcore.datatypes.labels.reader import BlockReader
+from dvidcore.datatypes.labels.reader import BlockReader, Stored
+from dvidcore.geometry import ZYX
+
+if TYPE_CHECKING:
+    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.labels.engine import LabelEngine
 
 _BATCH = 512
 """Blocks that are held inflated at once."""
@@ -48,3 +54,43 @@ def labels_at(reader: BlockReader, points: NDArray[np.int64]) -> NDArray[np.uint
     back = np.empty_like(out)
     back[order] = out
     return reader.bodies(back)
+
+
+def after(
+    data: LabelEngine,
+    call: Call,
+    mapping: tuple[NDArray[np.uint64], NDArray[np.uint64]] | None,
+    fresh: Mapping[ZYX, Stored],
+) -> Callable[[NDArray[np.int64]], NDArray[np.uint64]]:
+    """``labels_at`` of a change that is not stored yet: the bodies at points once it is.
+
+    ``fresh`` are the blocks that it writes; ``mapping`` the supervoxels that it maps, ascending, and their bodies.
+    """
+
+    def labels(points: NDArray[np.int64]) -> NDArray[np.uint64]:
+        found = labels_at(_Fresh(data, call, fresh), points)
+        bodies = data.mapping.at(call).bodies(found)
+        if mapping is None:
+            return bodies
+        supervoxels, mapped = mapping
+        place = np.minimum(np.searchsorted(supervoxels, found), len(supervoxels) - 1)
+        return np.where(supervoxels[place] == found, mapped[place], bodies)
+
+    return labels
+
+
+class _Fresh(BlockReader):
+    """Supervoxels of scale 0, some blocks of which are about to be written."""
+
+    __slots__ = ("_fresh",)
+
+    def __init__(self, data: LabelEngine, call: Call, fresh: Mapping[ZYX, Stored]) -> None:
+        super().__init__(data, call, supervoxels=True)
+        self._fresh = fresh
+
+    def get(self, coords: Sequence[Sequence[int]]) -> list[Stored | None]:
+        found: list[Stored | None] = [self._fresh.get(ZYX(*coord)) for coord in coords]
+        missing = [k for k, value in enumerate(found) if value is None]
+        for k, value in zip(missing, super().get([coords[k] for k in missing]), strict=True):
+            found[k] = value
+        return found

@@ -11,19 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore import labels
-from dvidcore.datatypes.labels import counters, guarded
-from dvidcore.datatypes.labels.guarded import Entries
 from dvidcore.datatypes.labels.index import Columns
 from dvidcore.datatypes.labels.rows import LONGEST_TEXT, BodyRecord
+from dvidcore.datatypes.labels.transaction import Transaction, write
 from dvidcore.errors import BadRequest
 from dvidcore.storage.keys import prefix_end, zyx_keys
-from dvidcore.storage.versioned import VersionedBatch
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.base import Buffer, Call
     from dvidcore.datatypes.labels.engine import LabelEngine
-    from dvidcore.storage.engine import Batch
-    from dvidcore.storage.versioned import View
+
+
+class Entries(NamedTuple):
+    """Supervoxels, each once, and the bodies that they map to: uint64 (n,) both."""
+
+    supervoxels: NDArray[np.uint64]
+    bodies: NDArray[np.uint64]
 
 
 class Posted(NamedTuple):
@@ -88,21 +91,21 @@ def _replace(data: LabelEngine, call: Call, indices: list[Posted]) -> None:
     largest = max((posted.label for posted in indices if len(posted.columns.counts)), default=0)
     members = max((int(p.columns.supervoxels.max()) for p in indices if len(p.columns.counts)), default=0)
 
-    def change(view: View, batch: Batch) -> None:
-        mutation = data.repo.next_mutation_id()
+    def put(change: Transaction) -> None:
         for posted in indices:
-            _put_index(data, view, batch, posted, mutation)
-        counters.raise_maximum(data, view, batch, largest, in_use=members)
+            _put_index(data, change, posted)
+        change.raise_maximum(largest, in_use=members)
 
     if indices:
-        guarded.write(data, call, change)
+        write(data, call, put, bodies=[posted.label for posted in indices])
 
 
-def _put_index(data: LabelEngine, view: View, batch: Batch, posted: Posted, change: int) -> None:
-    """The rows and the record of one body; ``change`` names its new state."""
-    writer = VersionedBatch(batch, view.ancestry.version)
+def _put_index(data: LabelEngine, change: Transaction, posted: Posted) -> None:
+    """The rows and the record of one body."""
+    writer = change.batch
+    change.record(posted.label)
     of_body, record = data.rows.index(posted.label), data.rows.body(posted.label)
-    gone = set(view.keys(of_body, prefix_end(of_body)))
+    gone = set(change.view.keys(of_body, prefix_end(of_body)))
     columns = posted.columns
     if len(columns.counts):
         starts = np.flatnonzero(np.concatenate(([True], (columns.coords[1:] != columns.coords[:-1]).any(axis=1))))
@@ -112,7 +115,7 @@ def _put_index(data: LabelEngine, view: View, batch: Batch, posted: Posted, chan
             writer.put(key, row)
         gone.difference_update(keys)
         voxels = int(columns.counts.sum(dtype=np.uint64))
-        writer.put(record, BodyRecord(voxels, len(keys), change, posted.last_mutid, *posted.last_mod).pack())
+        writer.put(record, BodyRecord(voxels, len(keys), change.mutation, posted.last_mutid, *posted.last_mod).pack())
     elif gone:
         writer.delete(record)
     for key in gone:
@@ -131,12 +134,12 @@ def post_mappings(data: LabelEngine, call: Call) -> None:
     if not len(entries.supervoxels):
         return
     largest = int(max(entries.supervoxels.max(), entries.bodies.max()))
-    guarded.write(
-        data,
-        call,
-        lambda view, batch: counters.raise_maximum(data, view, batch, 0, in_use=largest),
-        mapping=entries,
-    )
+
+    def put(change: Transaction) -> None:
+        change.map(entries.supervoxels, entries.bodies)
+        change.raise_maximum(0, in_use=largest)
+
+    write(data, call, put)
 
 
 def _entries(message: Buffer) -> Entries:

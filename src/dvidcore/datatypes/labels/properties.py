@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from dvidcore.datatypes.base import Setting
-from dvidcore.datatypes.labels import counters, guarded
+from dvidcore.datatypes.labels import counters
+from dvidcore.datatypes.labels.transaction import write
 from dvidcore.datatypes.voxel_settings import (
     MAX_POINT,
     MIN_POINT,
@@ -128,7 +129,7 @@ def set_extents(data: LabelEngine, call: Call, low: list[int], high: list[int]) 
     """Replaces the extents of the version by the box from ``low`` to ``high`` (x, y, z; both included)."""
     (az, ay, ax), (bz, by, bx) = low[::-1], high[::-1]
     box = (az, ay, ax), (bz, by, bx)
-    guarded.write(data, call, lambda view, batch: counters.set_extents(data, view, batch, box))
+    write(data, call, lambda change: counters.set_extents(data, change.view, change.batch.batch, box))
 
 
 def post_extents(data: LabelEngine, call: Call) -> None:

@@ -1,0 +1,369 @@
+"""Changing labels: what a mutation is computed from, and all that it writes, whole or not at all.
+
+A mutation is computed under the locks of its bodies and tiles alone, so mutations of different bodies work side by
+side. Then comes a short section that one commit of an instance is in at a time: if nothing that the mutation was
+computed from has changed, its rows, mapping, counters, log and what its followers add are one batch. The batch is
+guarded by the generation of the index, so another process that came between makes the section start again. Readers
+wait for nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvidcore.datatypes import following
+from dvidcore.datatypes.base import Call
+from dvidcore.datatypes.following import LabelChange
+from dvidcore.datatypes.labels import counters, points
+from dvidcore.datatypes.labels.index import Columns
+from dvidcore.datatypes.labels.mapping import Mapped
+from dvidcore.datatypes.labels.rows import BodyRecord, LabelCounters, pack_u64, unpack_u64
+from dvidcore.errors import GuardFailed
+from dvidcore.geometry import ZYX
+from dvidcore.mutations import log
+from dvidcore.storage.engine import Batch, Snapshot
+from dvidcore.storage.keys import version_bytes
+from dvidcore.storage.staged import LIMIT, StagedWrite
+from dvidcore.storage.versioned import KeyConflict, VersionedBatch, View
+
+if TYPE_CHECKING:
+    from dvidcore.datatypes.labels.engine import LabelEngine
+
+T = TypeVar("T")
+Labels = NDArray[np.uint64]
+Stored = bytes | memoryview
+Step = Callable[[Call, VersionedBatch], None]
+_CHUNK = 100_000
+_MAPPING_BYTES = 26  # of a row
+_TILE_BITS = 3  # a tile has at least 8 x 8 x 8 blocks of scale 0
+
+
+def tiles_of(data: LabelEngine, blocks: Iterable[ZYX], scale: int = 0) -> set[ZYX]:
+    """The tiles that blocks of a scale are in: what is locked and guarded when blocks are written.
+
+    Whatever is made from the blocks of a tile at coarser scales is in no other tile.
+    """
+    shift = max(data.scales, _TILE_BITS) - scale
+    return {ZYX(z >> shift, y >> shift, x >> shift) for z, y, x in blocks}
+
+
+@dataclass(frozen=True, slots=True)
+class _Telling:
+    """What followers are told, but for what only the commit knows."""
+
+    action: str
+    mutation: int
+    bodies: Mapping[int, int]
+    blocks: NDArray[np.int64]
+    losing: tuple[int, ...] | None
+    fresh: Mapping[ZYX, Stored] = field(repr=False)
+
+
+class Transaction:
+    """One attempt of a mutation: the state that it is computed from, and all that it will write."""
+
+    def __init__(self, data: LabelEngine, call: Call, staged: StagedWrite) -> None:
+        self.data = data
+        self.call = call
+        self.view = call.view
+        """The newest view at the call's version when the attempt began."""
+        self.batch = VersionedBatch(Batch(), call.version)
+        """Rows at the call's version. Values may be memoryviews of ``view``."""
+        self._staged = staged
+        self._suffix = version_bytes(call.version)
+        self._mutation = 0
+        self._seen: dict[bytes, Any] = {}
+        self._tiles: dict[bytes, bytes | None] = {}
+        self._entries: list[tuple[Labels, Labels]] = []
+        self._mapping_seen = False
+        self._counters: LabelCounters | None = None
+        self._largest = self._in_use = 0
+        self._records: list[tuple[int, dict[str, Any]]] = []
+        self._tellings: list[_Telling] = []
+        self._steps: list[Step] = []
+        self._spent = False
+
+    # -- what it is computed from --------------------------------------------------------------------------------------
+
+    @property
+    def mutation(self) -> int:
+        """The id of this mutation, taken on first access."""
+        if not self._mutation:
+            self._mutation = self.new_mutation()
+        return self._mutation
+
+    def new_mutation(self) -> int:
+        """One more mutation id, for a request that is several mutations."""
+        return self.data.repo.next_mutation_id()
+
+    def record(self, body: int) -> BodyRecord | None:
+        """A body's totals, None where it does not exist. Until the commit, a change of the body starts anew."""
+        self._rely(self.data.rows.body(body))
+        return self.data.index.record(self.view, body)
+
+    def columns(self, body: int) -> Columns | None:
+        """A body's index, None where it does not exist; as for ``record``."""
+        self._rely(self.data.rows.body(body))
+        return self.data.index.columns(self.view, body)
+
+    def mapped(self) -> Mapped:
+        """The mapping at this version, before this transaction."""
+        self._mapping_seen = True
+        return self.data.mapping.at(self.call)
+
+    def blocks(self, scale: int, coords: Collection[ZYX]) -> list[Stored | None]:
+        """Stored blocks of a scale, None where there is none. Until the commit, a write to their tiles starts anew."""
+        self.touch(coords, scale)
+        return self.data.get_blocks(self.view, scale, list(coords))
+
+    def touch(self, coords: Iterable[ZYX], scale: int = 0) -> None:
+        """Says that blocks are read or written: their tiles' generations become part of the guard."""
+        keys = [self.data.rows.tile(*tile) for tile in sorted(tiles_of(self.data, coords, scale))]
+        self._tiles |= read_guard(self.view.snapshot, [key for key in keys if key not in self._tiles])
+
+    def _rely(self, prefix_key: bytes) -> None:
+        if prefix_key not in self._seen:
+            self._seen[prefix_key] = _state(self.view, prefix_key)
+
+    # -- what it writes ------------------------------------------------------------------------------------------------
+
+    def put_block(self, scale: int, at: ZYX, value: Stored) -> None:
+        """Stores a block. Blocks do not add to what is held in memory; ``touch`` their coordinates, too."""
+        self._staged.put(self.data.rows.block(scale, *at) + self._suffix, value)
+
+    def map(self, supervoxels: Labels, bodies: Labels) -> None:
+        """Maps supervoxels to bodies at this version, uint64 (n,) both; of one named twice the last entry counts."""
+        if len(supervoxels):
+            self._entries.append((supervoxels, bodies))
+
+    def new_labels(self, count: int) -> range:
+        """``count`` consecutive labels that exist nowhere; BadRequest beyond the ceiling or uint64."""
+        now = self._counters or counters.counters(self.data, self.view.snapshot)
+        now = now._replace(maximum=max(now.maximum, self._in_use))
+        start, end, self._counters = counters.allocate(now, count)
+        self._largest = max(self._largest, end)
+        return range(start, end + 1)
+
+    def raise_maximum(self, largest: int, in_use: int = 0) -> None:
+        """As ``counters.raise_maximum``; labels that are given out from here on are above both."""
+        self._largest = max(self._largest, largest)
+        self._in_use = max(self._in_use, largest, in_use)
+
+    def log(self, record: dict[str, Any], mutation: int = 0) -> None:
+        """A record of the mutation log, without what all records have; of this mutation unless another is named."""
+        self._records.append((mutation or self.mutation, record))
+
+    def tell(
+        self,
+        action: str,
+        *,
+        bodies: Mapping[int, int] | None = None,
+        blocks: NDArray[np.int64] | None = None,
+        losing: tuple[int, ...] | None = None,
+        fresh: Mapping[ZYX, Stored] | None = None,
+        mutation: int = 0,
+    ) -> None:
+        """Tells the followers, as ``following.LabelChange`` says; ``fresh`` are the blocks of scale 0 that it writes.
+
+        Costs nothing where there is no follower.
+        """
+        none = np.empty((0, 3), np.int64)
+        told = _Telling(
+            action, mutation or self.mutation, bodies or {}, none if blocks is None else blocks, losing, fresh or {}
+        )
+        self._tellings.append(told)
+
+    def at_commit(self, step: Step) -> None:
+        """Has ``step`` called within the commit, with a call of the state that the batch goes onto, and the batch.
+
+        For what is cheap and would often be overtaken if it were computed earlier. It may run more than once, and what
+        it raises leaves everything as it was.
+        """
+        self._steps.append(step)
+
+    # -- the commit ----------------------------------------------------------------------------------------------------
+
+    def _overtaken(self, now: Call) -> bool:
+        """Whether something that this was computed from is not what it was."""
+        snapshot = now.snapshot
+        if self._tiles and read_guard(snapshot, list(self._tiles)) != self._tiles:
+            return True
+        view = now.view
+        if any(_state(view, key) != state for key, state in self._seen.items()):
+            return True
+        relied = [self.data.rows.next] if self._counters is not None else []
+        if self._mapping_seen:
+            relied.append(self.data.rows.mapped)
+        return any(snapshot.get(key) != self.view.snapshot.get(key) for key in relied)
+
+    def commit_blocks(self) -> bool:
+        """Writes the blocks and nothing else; False, with nothing done, where it was overtaken."""
+        final = Batch()
+        _raise(final, self._tiles)
+        try:
+            self._staged.commit(final, sync=self.data.database.options.sync, guard=self._tiles)
+        except GuardFailed:
+            return False
+        return True
+
+    def commit(self) -> bool:
+        """Writes everything; False, with nothing done, where it was overtaken. Under the instance's commit lock."""
+        call = self.call
+        while not self._spent:
+            now = Call(call.engine, call.node, call.ancestry, user=call.user, app=call.app, admin=call.admin)
+            try:
+                if self._overtaken(now):
+                    return False
+                if self._write(now):
+                    return True
+            finally:
+                now.close()
+        return False
+
+    def _write(self, now: Call) -> bool:
+        """Writes onto the state of ``now``; False where another process wrote meanwhile."""
+        data, rows = self.data, self.data.rows
+        guard = self._tiles | read_guard(now.snapshot, [rows.indexed])
+        raised = list(guard)
+        batch = VersionedBatch(Batch(), now.version)
+        batch.batch.extend(self.batch.batch)
+        for step in self._steps:
+            step(now, batch)
+        counters.raise_maximum(data, now.view, batch.batch, self._largest, self._in_use, taken=self._counters)
+        mapping = self._mapping()
+        guard |= self._tell(now, mapping, batch.batch)
+        records = self._log(batch.batch)
+        if not len(batch.batch) and mapping is None and not self._tiles:
+            return True
+        generation = unpack_u64(now.snapshot.get(rows.mapped)) + 1
+        final = self._final(batch.batch, mapping)
+        _raise(final, {key: guard[key] for key in raised})
+        if mapping is not None:
+            # Not in the guard, which the index's generation makes good: so it appears with the last of the mapping.
+            final.put(rows.mapped, pack_u64(generation))
+        try:
+            self._staged.commit(final, sync=data.database.options.sync, guard=guard)
+        except GuardFailed:
+            return False
+        if mapping is not None:
+            data.mapping.wrote(now.version, *mapping, generation)
+        data.publish(self.call, records)
+        return True
+
+    def _mapping(self) -> tuple[Labels, Labels] | None:
+        """Each supervoxel that is mapped, once, and its body."""
+        if not self._entries:
+            return None
+        supervoxels, bodies = (np.concatenate(part) for part in zip(*self._entries, strict=True))
+        found, last = np.unique(supervoxels[::-1], return_index=True)
+        return found, bodies[::-1][last]
+
+    def _final(self, batch: Batch, mapping: tuple[Labels, Labels] | None) -> Batch:
+        """The rows and the mapping in the batch that ends the write or, where they are too large, in rows before it."""
+        supervoxels, bodies = mapping or (np.empty(0, np.uint64), np.empty(0, np.uint64))
+        final = Batch()
+        put: Callable[[bytes, Stored], None] = final.put
+        if batch.nbytes + _MAPPING_BYTES * len(supervoxels) <= LIMIT:
+            final.extend(batch)
+        else:
+            self._spent = True
+            put = self._staged.put
+            for key, value in batch.operations:
+                if value is None:
+                    self._staged.delete(key)
+                else:
+                    put(key, value)
+        for at in range(0, len(supervoxels), _CHUNK):
+            keys = self.data.rows.mapping_keys(supervoxels[at : at + _CHUNK])
+            values = bodies[at : at + _CHUNK].astype("<u8").view("V8").tolist()
+            for key, body in zip(keys, values, strict=True):
+                put(key + self._suffix, body)
+        return final
+
+    def _log(self, batch: Batch) -> list[bytes]:
+        call, out = self.call, []
+        for mutation, record in self._records:
+            whole = {
+                **record,
+                "UUID": call.node.uuid,
+                "MutationID": mutation,
+                "Timestamp": log.timestamp(),
+                **{key: who for key, who in (("User", call.user), ("App", call.app)) if who},
+            }
+            out += log.append(batch, self.data.record.id, call.version, mutation, [whole])
+        return out
+
+    def _tell(self, now: Call, mapping: tuple[Labels, Labels] | None, batch: Batch) -> following.Guard:
+        guard: following.Guard = {}
+        for told in self._tellings if self.data.has_followers() else ():
+            change = LabelChange(
+                told.action,
+                told.mutation,
+                points.after(self.data, now, mapping, told.fresh),
+                self.data.block,
+                told.bodies,
+                told.blocks,
+                told.losing,
+            )
+            guard |= following.tell(self.data, now, change, batch)
+        return guard
+
+
+def write(
+    data: LabelEngine,
+    call: Call,
+    change: Callable[[Transaction], T],
+    *,
+    bodies: Collection[int] = (),
+    tiles: Collection[ZYX] = (),
+    blocks_alone: bool = False,
+) -> T:
+    """Calls ``change`` to fill a transaction and writes it; answers what ``change`` answers.
+
+    Other writers of the ``bodies`` and of the ``tiles`` (``tiles_of``) wait until it is done. Without either, all wait.
+    Where ``change`` was overtaken nevertheless, by another process or by voxels, it is called again, on the newest
+    state. What it raises leaves everything as it was. With ``blocks_alone`` it puts blocks and nothing else.
+    """
+    alone = not bodies and not tiles
+    with data.body_locks.holding(bodies), data.locks.holding(tiles):
+        while True:
+            with data.commit_lock if alone else nullcontext(), StagedWrite(data.engine) as staged:
+                call.renew()
+                attempt = Transaction(data, call, staged)
+                answer = change(attempt)
+                if blocks_alone:
+                    written = attempt.commit_blocks()
+                else:
+                    with data.commit_lock:
+                        written = attempt.commit()
+                if written:
+                    return answer
+            alone = not blocks_alone
+
+
+def read_guard(snapshot: Snapshot, generations: Collection[bytes]) -> dict[bytes, bytes | None]:
+    """The generations (whole keys) as they are now: what a write that depends on them is guarded with."""
+    values = (None if v is None else bytes(v) for v in snapshot.get_many(generations))
+    return dict(zip(generations, values, strict=True))
+
+
+def _raise(batch: Batch, generations: Mapping[bytes, bytes | None]) -> None:
+    """Puts the next ones of these generations."""
+    for key, value in generations.items():
+        batch.put(key, pack_u64(unpack_u64(value) + 1))
+
+
+def _state(view: View, prefix_key: bytes) -> Any:
+    """What a version sees under a key, to be compared: its value, or where merged versions each wrote one, all."""
+    try:
+        value = view.get(prefix_key)
+    except KeyConflict as conflict:
+        keys = [prefix_key + version_bytes(version) for version in conflict.writers]
+        return [None if v is None else bytes(v) for v in view.snapshot.get_many(keys)]
+    return None if value is None else bytes(value)

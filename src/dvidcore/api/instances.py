@@ -76,9 +76,12 @@ class InstanceSink:
                 raise NotFound("404 page not found")
             database = server.database
             repo, node = database.resolve(parts[0])
-            record = repo.instances.get(parts[1])
+            record, number = repo.instances.get(parts[1]), None
             if record is None:
-                raise BadRequest(f'there is no data instance "{parts[1][:60]}" in repo {repo.root}')
+                found = server.instances.numbered(repo, parts[1])
+                if found is None:
+                    raise BadRequest(f'there is no data instance "{parts[1][:60]}" in repo {repo.root}')
+                record, number = found
             words = parts[2:]
             if not words or words == [""]:
                 raise NotFound("404 page not found")
@@ -111,6 +114,7 @@ class InstanceSink:
                 user=query.get("u", ""),
                 app=query.get("app", ""),
                 admin=admin,
+                number=number,
             )
             close = call.close
             if endpoint.throttle and query.get("throttle") in ("true", "on"):

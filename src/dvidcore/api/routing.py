@@ -62,7 +62,10 @@ class Route:
 
 
 class Table:
-    """Endpoints by their first word and verb; among those that fit, the one with the most literal words wins."""
+    """Endpoints by their first word and verb; among those that fit, the one with the most literal words wins.
+
+    A path that starts with an argument stands under the empty word, which is tried for words that are no other's.
+    """
 
     def __init__(self, endpoints: Iterable[Endpoint]) -> None:
         self.endpoints = list(endpoints)
@@ -79,7 +82,7 @@ class Table:
 
         One trailing slash is dropped where the path without it is known.
         """
-        verbs = self.words.get(parts[0])
+        verbs = self.words.get(parts[0]) or self.words.get("")
         if verbs is None:
             return None
         for word in (verb, "GET") if verb == "HEAD" else (verb,):
@@ -101,7 +104,9 @@ class Table:
         if len(parts) > 1 and parts[-1] == "":
             parts = parts[:-1]
         known = [
-            verb for verb, routes in self.words.get(parts[0], {}).items() if any(route.fits(parts) for route in routes)
+            verb
+            for verb, routes in (self.words.get(parts[0]) or self.words.get("", {})).items()
+            if any(route.fits(parts) for route in routes)
         ]
         if not known:
             return []

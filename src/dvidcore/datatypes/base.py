@@ -117,6 +117,7 @@ class Call:
         "headers",
         "method",
         "node",
+        "number",
         "user",
     )
 
@@ -132,6 +133,7 @@ class Call:
         user: str = "",
         app: str = "",
         admin: bool = False,
+        number: int | None = None,
     ) -> None:
         self.engine = engine
         self.node = node
@@ -143,6 +145,8 @@ class Call:
         self.headers = headers if headers is not None else {}
         """Request headers by lower-case name."""
         self.user, self.app, self.admin = user, app, admin
+        self.number = number
+        """The number behind the instance's name in the URL, of a type that is ``numbered``."""
         self._snapshot: Snapshot | None = None
         self._view: View | None = None
 
@@ -210,7 +214,8 @@ class Endpoint:
 
     @property
     def keyword(self) -> str:
-        return self.parts[0].name
+        """The first word of the path; empty where the path starts with an argument."""
+        return "" if self.parts[0].kind is not None else self.parts[0].name
 
 
 def _parts(path: str) -> tuple[Part, ...]:
@@ -296,8 +301,11 @@ class DataType:
     absent: ClassVar[frozenset[str]] = frozenset()
     """First words of inherited endpoints that this type does not have."""
 
-    resolvable: ClassVar[bool] = True
-    """Whether ``resolve`` may settle each row that merged versions disagree on by itself."""
+    numbered: ClassVar[bool] = False
+    """Whether a number may follow an instance's name in a URL, as in ``stack2``; ``Call.number`` holds it."""
+
+    derives: ClassVar[bool] = False
+    """Whether some of the type's rows follow from others, so that what merged versions changed is settled as a whole."""
 
     def __init__(self, database: Database, repo: Repo, record: InstanceRecord) -> None:
         self.database = database
@@ -326,6 +334,11 @@ class DataType:
     @classmethod
     def check_settings(cls, settings: dict[str, Any]) -> None:
         """Raises BadRequest where settings that are right by themselves do not go together."""
+
+    @classmethod
+    def chosen_compression(cls, given: str | None, settings: dict[str, Any]) -> str:
+        """The compression of a new instance, where ``given`` is what creation asks for; BadRequest where it may not."""
+        return cls.default_compression if given is None else given
 
     @classmethod
     def completed_settings(cls, database: Database, settings: dict[str, Any], compression: str) -> dict[str, Any]:
@@ -360,6 +373,14 @@ class DataType:
         nodes = self.repo.dag.nodes
         writers = " and ".join(nodes[version].uuid for version in sorted(conflict.writers))
         return Conflict(f"{self.row_name(conflict.prefix_key)} was changed in versions {writers}, which were merged")
+
+    def settle(self, call: Call, order: Mapping[int, int] | None) -> None:
+        """Writes, at a version that is about to merge others, what follows from the changes of all of them.
+
+        Only called where the type ``derives``. With ``order``, the writer (version id) of lowest order wins where
+        several changed the same; without it such a conflict stays. Nobody sees the version before this returns.
+        """
+        raise NotImplementedError
 
     # -- what info shows ------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BUILT_IN: Mapping[str, str] = {
     "float32blk": "dvidcore.datatypes.imageblk:Float32Block",
+    "imagetile": "dvidcore.datatypes.imagetile.datatype:ImageTile",
     "keyvalue": "dvidcore.datatypes.keyvalue:KeyValue",
     "labelarray": "dvidcore.datatypes.labels.labelarray:LabelArray",
     "labelmap": "dvidcore.datatypes.labels.labelmap:LabelMap",
@@ -31,6 +32,9 @@ BUILT_IN: Mapping[str, str] = {
     "uint64blk": "dvidcore.datatypes.imageblk:UInt64Block",
     "uint8blk": "dvidcore.datatypes.imageblk:UInt8Block",
 }
+
+_NUMBER_DIGITS = 5
+"""Of a number behind an instance's name."""
 
 
 @cache
@@ -73,6 +77,17 @@ class Instances:
             bound.record = record
         return bound
 
+    def numbered(self, repo: Repo, name: str) -> tuple[InstanceRecord, int] | None:
+        """The instance of a name with a number behind it, and the number; the longest name where several would do."""
+        at = len(name)
+        while at > max(1, len(name) - _NUMBER_DIGITS) and name[at - 1] in "0123456789":
+            at -= 1
+        for end in range(len(name) - 1, at - 1, -1):
+            record = repo.instances.get(name[:end])
+            if record is not None and datatype(record.typename).numbered and name[end:] == str(int(name[end:])):
+                return record, int(name[end:])
+        return None
+
     def named(self, repo: Repo, name: str) -> DataType:
         """The instance of a name; BadRequest where the repo has none."""
         record = repo.instances.get(name)
@@ -88,12 +103,12 @@ class Instances:
         given = _lower_keys(config)
         typename, name = _required(given, "typename"), _required(given, "dataname")
         cls = datatype(typename)
-        compression = _compression(given.get("compression", cls.default_compression), cls)
         settings = {
             s.key: s.parse(given[s.name.lower()], s.name) if s.name.lower() in given else s.default
             for s in cls.settings
         }
         cls.check_settings(settings)
+        compression = _compression(cls.chosen_compression(given.get("compression"), settings), cls)
         settings = cls.completed_settings(self.database, settings, compression)
         record = self.database.new_instance(
             repo,

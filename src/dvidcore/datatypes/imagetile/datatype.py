@@ -1,0 +1,143 @@
+"""The datatype imagetile: tiles, and images that are stitched from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import product
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvidcore import images
+from dvidcore.datatypes.base import Call, Reply, endpoint
+from dvidcore.datatypes.imageblk import planes
+from dvidcore.datatypes.imageblk.pictures import answer
+from dvidcore.datatypes.imageblk.planes import Plane
+from dvidcore.datatypes.imageblk.volumes import MAX_PIXELS
+from dvidcore.datatypes.imagetile import pictures
+from dvidcore.datatypes.imagetile.levels import Level
+from dvidcore.datatypes.imagetile.source import Volume, cut
+from dvidcore.datatypes.imagetile.tiles import Tiles, drawn, plane_of
+from dvidcore.errors import BadRequest
+from dvidcore.geometry import ZYX, check_box
+from dvidcore.storage.versioned import View
+
+MAX_TILES = 1 << 14
+"""That one image is stitched from."""
+
+
+class ImageTile(Tiles):
+    """Images of the xy, xz and yz slices of a volume, cut into tiles, at several scales.
+
+    A tile is named by its plane, its scale and x_y_z: along the two axes of the plane these count tiles, along the
+    third it is the coordinate of the slice in voxels, at every scale. Tiles are posted, or generated from the instance
+    that Source names; where none is stored the server cuts it from there.
+    """
+
+    typename: ClassVar[str] = "imagetile"
+    typeversion: ClassVar[str] = "0.1"
+    url: ClassVar[str] = "github.com/janelia-flyem/dvid/datatype/imagetile"
+
+    @endpoint("GET", "raw/{plane:text}/{size:text}/{offset:point}", answers="image/png")
+    @endpoint("GET", "raw/{plane:text}/{size:text}/{offset:point}/{format:text}", answers="image/png")
+    def get_raw(self, call: Call, plane: str, size: str, offset: ZYX, format: str = "") -> Reply:
+        """An image of ``width_height`` pixels, stitched from the tiles of scale 0: png (default), jpg, tif or bmp.
+
+        Missing tiles are cut from the Source; what it does not hold is black.
+        """
+        axes = plane_of(plane)
+        kind, quality = images.parse_format(format)
+        width, height = planes.parse_image(size)
+        level = self.levels()[0]
+        self.resolution()
+        return self._image(self._stitched(call, axes, level, (width, height), offset), kind, quality)
+
+    @endpoint("GET", "isotropic/{plane:text}/{size:text}/{offset:point}", answers="image/png")
+    @endpoint("GET", "isotropic/{plane:text}/{size:text}/{offset:point}/{format:text}", answers="image/png")
+    def get_isotropic(self, call: Call, plane: str, size: str, offset: ZYX, format: str = "") -> Reply:
+        """As ``raw``, but stretched where the voxels of the Source are not square (those of level 0 without a Source).
+
+        ``width_height`` are pixels of the finer resolution of the plane.
+        """
+        axes = plane_of(plane)
+        kind, quality = images.parse_format(format)
+        width, height = planes.parse_image(size)
+        _check_pixels(width, height)
+        level = self.levels()[0]
+        resolution = self.resolution()[::-1]
+        have = planes.source_size(width, height, resolution[axes.columns], resolution[axes.rows])
+        image = self._stitched(call, axes, level, have, offset)
+        return self._image(planes.resample(image, width, height), kind, quality)
+
+    def _image(self, image: NDArray[np.uint8], kind: str, quality: int) -> Reply:
+        return answer(image, kind, quality, intensities=True, typename=self.typename)
+
+    def resolution(self) -> list[float]:
+        """The size of a voxel along X, Y and Z; BadRequest where the Source that is named does not exist."""
+        found = self.source_instance()
+        if found is not None:
+            return list(found.record.settings["VoxelSize"])
+        if name := self.record.settings["Source"]:
+            raise BadRequest(f'there is no instance "{name[:60]}" in this repo, which the tiles have as their Source')
+        return list(self.record.settings["Levels"]["0"]["Resolution"])
+
+    def _stitched(
+        self, call: Call, plane: Plane, level: Level, size: tuple[int, int], offset: ZYX
+    ) -> NDArray[np.uint8]:
+        """The image of ``size`` (columns, rows) voxels at ``offset``."""
+        width, height = size
+        check_box(offset, plane.size(width, height))
+        _check_pixels(width, height)
+        x, y = offset[plane.columns], offset[plane.rows]
+        columns, rows = list(_pieces(x, width, level.width(plane))), list(_pieces(y, height, level.height(plane)))
+        if len(columns) * len(rows) > MAX_TILES:
+            raise BadRequest(f"size: the image has {len(columns) * len(rows)} tiles, at most {MAX_TILES} are allowed")
+        image = np.zeros((height, width), np.uint8)
+        with self.volume(call) as volume:
+            for row, column in product(rows, columns):
+                point = list(offset)
+                point[plane.columns], point[plane.rows] = column.index, row.index
+                tile = self._pixels(call.view, volume, plane, ZYX(*point))
+                if tile is not None:
+                    part = tile[row.inside, column.inside]
+                    image[row.place, column.place][: part.shape[0], : part.shape[1]] = part
+        return image
+
+    def _pixels(self, view: View, volume: Volume | None, plane: Plane, coord: ZYX) -> NDArray[np.uint8] | None:
+        """A tile of scale 0 as gray pixels; None where there is nothing to show."""
+        stored = self.stored_tile(view, plane, 0, coord)
+        if stored is not None:
+            return pictures.gray(stored, self.record.settings["Format"])
+        level = self.levels()[0]
+        pixels = None if volume is None else cut(volume, plane, level, coord)
+        if pixels is None and self.record.settings["Placeholder"]:
+            return drawn(plane, level, 0, coord)
+        return pixels
+
+
+class _Piece:
+    """What a tile covers of a stretch of pixels along one axis."""
+
+    __slots__ = ("index", "inside", "place")
+
+    def __init__(self, index: int, start: int, length: int, side: int) -> None:
+        self.index = index
+        low, high = max(start, index * side), min(start + length, (index + 1) * side)
+        self.inside = slice(low - index * side, high - index * side)
+        """In the tile."""
+        self.place = slice(low - start, high - start)
+        """In the stretch."""
+
+
+def _pieces(start: int, length: int, side: int) -> Iterator[_Piece]:
+    first, last = start // side, (start + length - 1) // side
+    if last - first >= MAX_TILES:
+        raise BadRequest(f"size: the image is {last - first + 1} tiles long, at most {MAX_TILES} are allowed")
+    return (_Piece(index, start, length, side) for index in range(first, last + 1))
+
+
+def _check_pixels(width: int, height: int) -> None:
+    if math.prod((width, height)) > MAX_PIXELS:
+        raise BadRequest(f"size: the image would have {width * height} pixels, at most {MAX_PIXELS} are allowed")

@@ -6,7 +6,7 @@ there; so writing the same block twice changes nothing, and a supervoxel counts 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,11 +38,21 @@ def index_changes(label: LabelEngine, call: Call, counts: Sequence[Counts], chan
     names the new state of every body that changes. Raises BadRequest for a supervoxel that was split away (it maps to
     0 at this version).
     """
-    view = call.view
     mapped = label.mapping.at(call)
-    wanted = _new_rows(mapped, counts)
-    for pair in _pairs_of_old_blocks(label, view, mapped, [at for at, _, _ in counts]):
+    wanted, gone = rows_of(mapped, counts)
+    if len(gone):
+        raise BadRequest(f"supervoxel {gone[0]} was split or retired at this version and cannot be written again")
+    for pair in _pairs_of_old_blocks(label, call.view, mapped, [at for at, _, _ in counts]):
         wanted.setdefault(pair, b"")
+    put_rows(label, call, wanted, change, batch)
+
+
+def put_rows(label: LabelEngine, call: Call, wanted: Mapping[Pair, bytes], change: int, batch: Batch) -> None:
+    """Adds to the batch what makes these rows those of their bodies and blocks, the bodies' records included.
+
+    An empty row is none. What is there already is not written.
+    """
+    view = call.view
     by_body: dict[int, list[Pair]] = {}
     for pair in wanted:
         by_body.setdefault(pair[0], []).append(pair)
@@ -81,26 +91,27 @@ def _records(label: LabelEngine, view: View, bodies: Sequence[int]) -> list[Body
     return [None if value is None else BodyRecord.unpack(value) for value in values]
 
 
-def _new_rows(mapped: Mapped, counts: Sequence[Counts]) -> dict[Pair, bytes]:
-    """The index row of each (body, block) that the counts make."""
+def rows_of(mapped: Mapped, counts: Sequence[Counts]) -> tuple[dict[Pair, bytes], NDArray[np.uint64]]:
+    """The index row of each (body, block) that the counts make, and the supervoxels that map to 0, which have none."""
     supervoxels = np.concatenate([found for _, found, _ in counts])
     voxels = np.concatenate([n for _, _, n in counts])
     block = np.repeat(np.arange(len(counts)), [len(found) for _, found, _ in counts])
     keep = supervoxels != 0
     supervoxels, voxels, block = supervoxels[keep], voxels[keep].astype(np.uint32), block[keep]
     bodies = mapped.bodies(supervoxels)
-    if not bodies.all():
-        gone = int(supervoxels[bodies == 0][0])
-        raise BadRequest(f"supervoxel {gone} was split or retired at this version and cannot be written again")
+    gone = np.unique(supervoxels[bodies == 0])
+    if len(gone):
+        keep = bodies != 0
+        supervoxels, voxels, block, bodies = supervoxels[keep], voxels[keep], block[keep], bodies[keep]
     order = np.lexsort((supervoxels, block, bodies))
     supervoxels, voxels, block, bodies = supervoxels[order], voxels[order], block[order], bodies[order]
     if not len(bodies):
-        return {}
+        return {}, gone
     starts = np.flatnonzero(np.concatenate(([True], (bodies[1:] != bodies[:-1]) | (block[1:] != block[:-1]))))
     keys = [zyx_key(*at) for at, _, _ in counts]
     packed = labels.pack_rows(supervoxels, voxels, starts)
     places = zip(bodies[starts].tolist(), block[starts].tolist(), strict=True)
-    return {(body, keys[k]): row for (body, k), row in zip(places, packed, strict=True)}
+    return {(body, keys[k]): row for (body, k), row in zip(places, packed, strict=True)}, gone
 
 
 def _pairs_of_old_blocks(label: LabelEngine, view: View, mapped: Mapped, coords: Sequence[ZYX]) -> list[Pair]:

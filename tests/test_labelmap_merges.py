@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dvidcore.repos import Database
-from labelmap_client import BLOCK, Seg
+from labelmap_client import BLOCK, ZYX, Seg, volume, xyz
+from test_labelmap_writes import downsample
 
 
 class Fork:
@@ -76,13 +77,135 @@ def test_a_body_that_both_changed_in_one_block_is_in_conflict(fork: Fork) -> Non
         assert f"the index of body {body} was changed in versions" in both.refused(f"size/{body}", status=409)
 
 
-def test_resolve_refuses_labels_and_changes_nothing(fork: Fork) -> None:
+# -- what is derived ---------------------------------------------------------------------------------------------------
+
+
+def check(seg: Seg, origin: ZYX, shape: ZYX) -> None:
+    """Everything derived agrees with the voxels and the mapping that the version shows."""
+    box = f"{xyz(shape)}/{xyz(origin)}"
+    supervoxels = volume(seg.get(f"raw/0_1_2/{box}?supervoxels=true"), shape)
+    mapping = dict(zip(found := np.unique(supervoxels).tolist(), seg.json("mapping?nolookup=true", found), strict=True))
+    bodies = np.vectorize(mapping.__getitem__, otypes=[np.uint64])(supervoxels)
+    assert (volume(seg.get(f"raw/0_1_2/{box}"), shape) == bodies).all()
+    labels, voxels = np.unique(bodies[bodies != 0], return_counts=True)
+    assert seg.json("existing-labels") == labels.tolist()
+    assert seg.json("sizes", labels.tolist()) == voxels.tolist()
+    for label, n in zip(labels.tolist(), voxels.tolist(), strict=True):
+        answer = seg.json(f"supervoxel-sizes/{label}")
+        expected = np.unique(supervoxels[bodies == label], return_counts=True)
+        assert (answer["supervoxels"], answer["sizes"]) == tuple(part.tolist() for part in expected)
+        assert int(np.frombuffer(seg.get(f"sparsevol/{label}?format=srles"), "<i4")[3::4].sum()) == n
+    level, at = supervoxels, origin
+    for scale in range(1, seg.scales + 1):
+        level, at = downsample(level), tuple(o // 2 for o in at)
+        read = seg.get(f"raw/0_1_2/{xyz(level.shape)}/{xyz(at)}?scale={scale}&supervoxels=true")
+        assert (volume(read, level.shape) == level).all(), scale
+
+
+TWO = (BLOCK[0], BLOCK[1], 2 * BLOCK[2])
+
+
+def test_bodies_merged_on_both_sides_are_merged_below(database: Database) -> None:
+    seg = Seg.create(database)
+    rng = np.random.default_rng(5)
+    seg.write(rng.integers(1, 9, TWO, np.uint64), (0, 0, 0))
+    a, b = sides(seg)
+    a.merge(1, 2, 3)
+    b.merge(1, 4)
+    b.merge(5, 6)
+    both = join(seg, a, b)
+    assert both.json("mapping", [1, 2, 3, 4, 5, 6, 7]) == [1, 1, 1, 1, 5, 5, 7]
+    check(both, (0, 0, 0), TWO)
+
+
+def test_new_voxels_of_a_body_that_the_other_side_merged_are_counted_there(database: Database) -> None:
+    seg = Seg.create(database)
+    voxels = np.full(TWO, 1, np.uint64)
+    voxels[:8] = 2
+    seg.write(voxels, (0, 0, 0))
+    a, b = sides(seg)
+    a.merge(1, 2)
+    fresh = np.full(BLOCK, 2, np.uint64)
+    fresh[0] = 7
+    b.post(f"raw/0_1_2/{xyz(BLOCK)}/{xyz((0, 0, 2 * BLOCK[2]))}", fresh.tobytes())
+    both = join(seg, a, b)
+    assert both.json("existing-labels") == [1, 7]
+    check(both, (0, 0, 0), (BLOCK[0], BLOCK[1], 4 * BLOCK[2]))
+    # What is done from here on starts from the right state.
+    both.post("merge", [7, 1])
+    check(both, (0, 0, 0), (BLOCK[0], BLOCK[1], 4 * BLOCK[2]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_changes_of_two_sides_agree_below(database: Database, seed: int) -> None:
+    """Each side writes blocks of its own and merges bodies of its own, which overlap in space."""
+    rng = np.random.default_rng(seed)
+    shape = (2 * BLOCK[0], 2 * BLOCK[1], 4 * BLOCK[2])
+    seg = Seg.create(database)
+    seg.write(rng.integers(0, 30, shape, np.uint64), (0, 0, 0))
+    a, b = sides(seg)
+    for number, side in enumerate((a, b)):
+        for _ in range(6):
+            if rng.random() < 0.5:
+                at = (int(rng.integers(2)), int(rng.integers(2)), int(2 * rng.integers(2) + number))
+                offset = tuple(n * k for n, k in zip(BLOCK, at, strict=True))
+                written = rng.integers(0, 40, BLOCK, np.uint64)
+                side.post(f"raw/0_1_2/{xyz(BLOCK)}/{xyz(offset)}?mutate=true", written.tobytes())
+            else:
+                mine = [x for x in side.json("existing-labels") if x % 2 == number]
+                target, *merged = rng.choice(mine, 3, replace=False).tolist()
+                side.post("merge", [target, *merged])
+    both = join(seg, a, b)
+    check(both, (0, 0, 0), shape)
+    below = both.child()
+    body, *more = below.json("existing-labels")
+    below.post("merge", [body, *more[:3]])
+    check(below, (0, 0, 0), shape)
+
+
+def test_resolve_lets_the_first_parent_win(fork: Fork) -> None:
     fork.a.write(np.full(BLOCK, 7, np.uint64), (0, 0, 0))
     fork.b.write(np.full(BLOCK, 9, np.uint64), (0, 0, 0))
+    fork.b.write(np.full(BLOCK, 11, np.uint64), (0, 0, BLOCK[2]))
     fork.merged()
     before = fork.client.get(f"/api/repo/{fork.seg.node}/info").json()["DAG"]
-    answer = fork.client.post(
-        f"/api/repo/{fork.seg.node}/resolve", {"data": ["seg"], "parents": [fork.a.node, fork.b.node]}
-    )
-    assert answer.status == 400 and '"seg"' in answer.text
-    assert fork.client.get(f"/api/repo/{fork.seg.node}/info").json()["DAG"] == before
+    for parents, first in (([fork.a, fork.b], 7), ([fork.b, fork.a], 9)):
+        answer = fork.client.post(
+            f"/api/repo/{fork.seg.node}/resolve", {"data": ["seg"], "parents": [p.node for p in parents]}
+        )
+        both = fork.seg.at(answer.json()["child"])
+        assert both.json("labels", [[0, 0, 0], [BLOCK[2], 0, 0]]) == [first, 11]
+        check(both, (0, 0, 0), TWO)
+    after = fork.client.get(f"/api/repo/{fork.seg.node}/info").json()["DAG"]
+    for uuid, node in before["Nodes"].items():
+        assert node["Locked"] == after["Nodes"][uuid]["Locked"]
+
+
+def test_resolve_settles_what_both_mapped(database: Database) -> None:
+    seg = Seg.create(database)
+    seg.write(np.random.default_rng(1).integers(1, 6, BLOCK, np.uint64), (0, 0, 0))
+    a, b = sides(seg)
+    a.merge(1, 5)
+    b.merge(2, 5)
+    for side in (a, b):
+        side.client.commit(side.node)
+    answer = seg.client.post(f"/api/repo/{seg.node}/resolve", {"data": ["seg"], "parents": [b.node, a.node]})
+    both = seg.at(answer.json()["child"])
+    assert both.json("mapping", [5]) == [2]
+    check(both, (0, 0, 0), BLOCK)
+
+
+def sides(seg: Seg) -> tuple[Seg, Seg]:
+    """Two branches from a version, which is committed."""
+    seg.client.commit(seg.node)
+    path = f"/api/node/{seg.node}/branch"
+    a, b = (seg.at(seg.client.post(path, {"branch": name}).json()["child"]) for name in "ab")
+    return a, b
+
+
+def join(seg: Seg, *parents: Seg) -> Seg:
+    """The version that merges others, which are committed."""
+    for parent in parents:
+        parent.client.commit(parent.node)
+    config = {"mergeType": "conflict-free", "parents": [parent.node for parent in parents]}
+    return seg.at(seg.client.post(f"/api/repo/{seg.node}/merge", config).json()["child"])

@@ -11,7 +11,6 @@ from dvidcore.api.request import Request, text_of, texts_of
 from dvidcore.api.state import Server
 from dvidcore.datatypes.arguments import flag, text
 from dvidcore.datatypes.base import JSON, Call, Reply, endpoint
-from dvidcore.datatypes.registry import datatype
 from dvidcore.errors import BadRequest
 from dvidcore.repos import Repo
 from dvidcore.versions import Node
@@ -122,24 +121,21 @@ class RepoEndpoints:
         if kind != "conflict-free":
             raise BadRequest(f'mergeType: "{kind[:40]}" is not "conflict-free", the only one there is')
         parents = self._nodes(repo, texts_of(config, "parents"))
-        return {"child": self.database.merge(repo, parents, note=text_of(config, "note")).uuid}
+        return {"child": self.server.instances.merge(repo, parents, note=text_of(config, "note")).uuid}
 
     @endpoint("POST", "repo/{uuid:text}/resolve", answers=JSON)
     def post_resolve(self, request: Request, uuid: str) -> dict[str, str]:
         """Merges committed versions, the first of them wins: ``{"data": [name, …], "parents": [uuid, …], "note"}``.
 
-        What loses is deleted in children of the parents, which are then merged; answers ``{"child": UUID}``. 400 for
-        a labelmap, whose index is more than the sum of its rows.
+        What loses is deleted in children of the parents, which are then merged; of labels the merged version itself
+        gets the blocks and mappings that win, with the index and the coarser scales that go with them. Answers
+        ``{"child": UUID}``.
         """
         repo = self.database.repo_of(uuid)
         config = request.config(required=True)
         names = texts_of(config, "data")
-        for name in names:
-            record = repo.instances.get(name)
-            if record is not None and not datatype(record.typename).resolvable:
-                raise BadRequest(f'data: "{name}" is a {record.typename}, whose index resolve cannot settle')
         parents = self._nodes(repo, texts_of(config, "parents"))
-        return {"child": self.database.resolve_conflicts(repo, names, parents, note=text_of(config, "note")).uuid}
+        return {"child": self.server.instances.resolve(repo, names, parents, note=text_of(config, "note")).uuid}
 
     @endpoint("DELETE", "repo/{uuid:text}", query=[_IMSURE, _PASSCODE])
     def delete_repo(self, request: Request, uuid: str, imsure: bool, passcode: str | None) -> None:

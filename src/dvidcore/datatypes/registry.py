@@ -6,17 +6,20 @@ here, and imported on first use.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from dvidcore.datatypes.base import DataType
+from dvidcore.datatypes.base import Call, DataType
 from dvidcore.errors import BadRequest
+from dvidcore.repos.conflicts import depth_first
+from dvidcore.storage.versioned import Ancestry
 
 if TYPE_CHECKING:
     from dvidcore.repos import Database, InstanceRecord, Repo
+    from dvidcore.repos.nodes import Settle
     from dvidcore.versions import Node
 
 BUILT_IN: Mapping[str, str] = {
@@ -25,6 +28,7 @@ BUILT_IN: Mapping[str, str] = {
     "keyvalue": "dvidcore.datatypes.keyvalue:KeyValue",
     "labelarray": "dvidcore.datatypes.labels.labelarray:LabelArray",
     "labelmap": "dvidcore.datatypes.labels.labelmap:LabelMap",
+    "multichan16": "dvidcore.datatypes.multichan16.datatype:MultiChannel",
     "rgba8blk": "dvidcore.datatypes.imageblk:RGBA8Block",
     "roi": "dvidcore.datatypes.roi.datatype:ROI",
     "uint16blk": "dvidcore.datatypes.imageblk:UInt16Block",
@@ -94,6 +98,57 @@ class Instances:
         if record is None:
             raise BadRequest(f'there is no data instance "{name[:60]}" in repo {repo.root}')
         return self.of(repo, record)
+
+    # -- merges of versions ----------------------------------------------------------------------------------------
+
+    def merge(self, repo: Repo, parents: Sequence[Node], note: str = "") -> Node:
+        """``Database.merge``, with what instances derive from their data settled for the new version."""
+        return self.database.merge(repo, parents, note, self._settling(repo, frozenset()))
+
+    def resolve(self, repo: Repo, names: Sequence[str], parents: Sequence[Node], note: str = "") -> Node:
+        """``Database.resolve_conflicts`` of the named instances; those that derive rows are settled as a whole."""
+        if not names:
+            raise BadRequest("data: at least one data instance is needed")
+        whole = {name for name in names if name in repo.instances and self.named(repo, name).derives}
+        rest = [name for name in names if name not in whole]
+        return self.database.resolve_conflicts(repo, rest, parents, note, self._settling(repo, whole))
+
+    def _settling(self, repo: Repo, resolved: Collection[str]) -> Settle | None:
+        """What settles the instances that derive rows, each after those that it follows. ``resolved``: by name, those
+        whose conflicts the first parent wins."""
+        instances = [i for i in self._in_order(repo) if i.derives and i.record.versioned]
+        if not instances:
+            return None
+
+        def settle(node: Node, above: Mapping[int, Sequence[int]]) -> None:
+            ancestry = Ancestry.from_parents(node.id, above)
+            order = depth_first(node.id, above)
+            for instance in instances:
+                call = Call(instance.engine, node, ancestry)
+                try:
+                    instance.settle(call, order if instance.record.name in resolved else None)
+                finally:
+                    call.close()
+
+        return settle
+
+    def _in_order(self, repo: Repo) -> list[DataType]:
+        """The instances of a repo, each after those that it follows."""
+        done: dict[str, DataType] = {}
+
+        def add(record: InstanceRecord, above: frozenset[str]) -> None:
+            if record.data_uuid in done or record.data_uuid in above:
+                return
+            for uuid in record.syncs:
+                if uuid in repo.by_data_uuid:
+                    add(repo.by_data_uuid[uuid], above | {record.data_uuid})
+            done[record.data_uuid] = self.of(repo, record)
+
+        for record in repo.instances.values():
+            add(record, frozenset())
+        return list(done.values())
+
+    # -- new instances ---------------------------------------------------------------------------------------------
 
     def create(self, repo: Repo, node: Node, config: Mapping[str, Any], *, admin: bool = False) -> DataType:
         """A new instance from the JSON of ``POST instance``: keys in any case, values strings (core.md, §7).

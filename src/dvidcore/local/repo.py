@@ -108,7 +108,7 @@ class Repo:
         """An open version that sees what each of some committed ones changed; see ``Database.merge``."""
         self.store.check_writable()
         nodes = [parent.record for parent in parents]
-        return Node(self, self.store.database.merge(self.record, nodes, note).uuid)
+        return Node(self, self.store.instances.merge(self.record, nodes, note).uuid)
 
     # -- instances ----------------------------------------------------------------------------------------------------
 

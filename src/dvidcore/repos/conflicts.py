@@ -34,12 +34,9 @@ def find_losses(engine: Engine, instance_id: int, dag: DAG, parents: Sequence[No
     would hide the winner too, because the parent had both, the first such child repeats the winner's value.
     """
     merged = max(dag.nodes) + 1
-    above = {merged: [parent.id for parent in parents]}
-    for parent in parents:
-        for version in dag.ancestry(parent.id).rank:
-            above[version] = dag.nodes[version].parents
+    above = parents_above(dag, merged, parents)
     ancestry = Ancestry.from_parents(merged, above)
-    order = _depth_first(merged, above)
+    order = depth_first(merged, above)
     losses = Losses(engine)
     with engine.snapshot() as snapshot:
         for prefix_key, entries in View(snapshot, ancestry).conflicts(*instance_range(instance_id)):
@@ -55,7 +52,16 @@ def find_losses(engine: Engine, instance_id: int, dag: DAG, parents: Sequence[No
     return losses
 
 
-def _depth_first(version: int, parents: Mapping[int, Sequence[int]]) -> dict[int, int]:
+def parents_above(dag: DAG, merged: int, parents: Sequence[Node]) -> dict[int, Sequence[int]]:
+    """The parents of a version that merges ``parents`` and of all its ancestors, by version id."""
+    above: dict[int, Sequence[int]] = {merged: [parent.id for parent in parents]}
+    for parent in parents:
+        for version in dag.ancestry(parent.id).rank:
+            above[version] = dag.nodes[version].parents
+    return above
+
+
+def depth_first(version: int, parents: Mapping[int, Sequence[int]]) -> dict[int, int]:
     """Each of the version and its ancestors → when it is met, going up through the first parent first."""
     order: dict[int, int] = {}
     waiting = [version]

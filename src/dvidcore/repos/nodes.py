@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from dvidcore.errors import BadRequest, Locked
 from dvidcore.repos import records
 from dvidcore.repos.change import Change
-from dvidcore.repos.conflicts import Losses, find_losses, write_losses
+from dvidcore.repos.conflicts import Losses, find_losses, parents_above, write_losses
 from dvidcore.repos.core import Core
 from dvidcore.repos.records import row_key
 from dvidcore.repos.repo import Repo
 from dvidcore.versions import DAG, MASTER, Node, branch_title, checked_branch, checked_tag, checked_uuid, new_uuid
+
+Settle = Callable[[Node, Mapping[int, Sequence[int]]], None]
+"""Gets a node that is about to merge others, and the parents of it and of each of its ancestors, by version id."""
 
 
 class NodeChanges(Core):
@@ -110,8 +113,10 @@ class NodeChanges(Core):
 
     # -- merges ---------------------------------------------------------------------------------------------------------
 
-    def merge(self, repo: Repo, parents: Sequence[Node], note: str = "") -> Node:
+    def merge(self, repo: Repo, parents: Sequence[Node], note: str = "", settle: Settle | None = None) -> Node:
         """An open node with several parents, which sees what each of them changed; nothing is copied.
+
+        ``settle`` may write entries for it before it comes to be.
 
         It is on master if master's leaf is one of the parents or of their ancestors; else on the first parent's branch
         that it can continue; else on a branch of its own, ``merge-UUID``. Where two parents changed a key, reading it
@@ -122,19 +127,25 @@ class NodeChanges(Core):
         def build(change: Change) -> Node:
             current, here = self._current(repo, *parents)
             _check_merge(here)
-            return self._merge(change, current, here, here, note)
+            if settle is not None:
+                self._reserve_versions(1)
+            return self._merge(change, current, here, here, note=note, settle=settle)
 
         return self._change(build)
 
-    def resolve_conflicts(self, repo: Repo, names: Sequence[str], parents: Sequence[Node], note: str = "") -> Node:
+    def resolve_conflicts(
+        self, repo: Repo, names: Sequence[str], parents: Sequence[Node], note: str = "", settle: Settle | None = None
+    ) -> Node:
         """Merges as :meth:`merge` does, after settling the conflicts in the instances ``names``: the first parent wins.
+
+        ``names`` may be empty where ``settle`` settles them all.
 
         A parent that loses a key gets a committed child on a branch ``conflict-UUID`` that hides the key, and the child
         is merged in its place; the parents themselves do not change. Between versions that one parent merged and left
         in conflict, that merge's own order decides. Raises ``BadRequest`` as :meth:`merge` does, and for no or unknown
         instances.
         """
-        if not names:
+        if not names and settle is None:
             raise BadRequest("data: at least one data instance is needed")
         current, here = self._current(repo, *parents)
         _check_merge(here)
@@ -150,19 +161,19 @@ class NodeChanges(Core):
             current, here = self._current(repo, *parents)
             _check_merge(here)
             losers = [parent for parent in here if any(parent.id in lost.keys for lost in losses)]
-            merged = self._settle(change, current, here, losers, losses) if losers else here
-            return self._merge(change, current, here, merged, note)
+            self._reserve_versions(len(losers) + 1)
+            merged = self._hide(change, current, here, losers, losses) if losers else here
+            return self._merge(change, current, here, merged, note=note, settle=settle)
 
         return self._change(build)
 
-    def _settle(
+    def _hide(
         self, change: Change, repo: Repo, parents: Sequence[Node], losers: Sequence[Node], losses: Sequence[Losses]
     ) -> list[Node]:
         """The nodes to merge: for each loser a committed child with the entries that settle its conflicts.
 
-        The entries are written first, under ids that no node has yet: should the change fail they are never seen.
+        The entries are written first, under reserved ids that no node has: should the change fail they are never seen.
         """
-        self._reserve_versions(len(losers))
         settled: dict[int, Node] = {}
         for loser in losers:
             branch = f"conflict-{loser.uuid}"
@@ -178,12 +189,24 @@ class NodeChanges(Core):
             write_losses(lost, {loser: node.id for loser, node in settled.items()})
         return [settled.get(parent.id, parent) for parent in parents]
 
-    def _merge(self, change: Change, repo: Repo, parents: Sequence[Node], merged: Sequence[Node], note: str) -> Node:
+    def _merge(
+        self,
+        change: Change,
+        repo: Repo,
+        parents: Sequence[Node],
+        merged: Sequence[Node],
+        *,
+        note: str,
+        settle: Settle | None,
+    ) -> Node:
         uuid = new_uuid()
         branch = repo.dag.merge_branch(parents)
         if branch is None:
             branch = f"merge-{uuid}"
-        return self._put(change, repo, self._node(change, uuid, branch, merged, note))
+        node = self._node(change, uuid, branch, merged, note)
+        if settle is not None:  # under a reserved id, as above
+            settle(node, parents_above(repo.dag, node.id, parents))
+        return self._put(change, repo, node)
 
     # -- branches -------------------------------------------------------------------------------------------------------
 

@@ -114,6 +114,11 @@ class Rows:
     def body(self, body: int) -> bytes:
         return self._body + u64_key(body)
 
+    @property
+    def all_indices(self) -> bytes:
+        """What the keys of all index rows start with."""
+        return self._index
+
     def bodies(self, first: int, last: int) -> tuple[bytes, bytes]:
         """(start, stop) of the records of the bodies from ``first`` up to and including ``last``."""
         return self._body + u64_key(first), prefix_end(self._body + u64_key(last))

@@ -1,0 +1,237 @@
+"""Labels below a merge of versions: what is derived is made to agree with what each of the merged versions changed.
+
+Voxels of scale 0 and mappings are what users change; a block or a mapping that only one side changed is seen below the
+merge by itself. The index and the coarser scales are derived from both, so where two sides changed what meets there
+(one merged bodies, the other wrote voxels of one), no side's rows are right. They are computed anew here, and written
+under the merging version before it comes to be. Where several sides changed the same block or mapping, that is a
+conflict: it stays one, named by whoever reads it, unless an order says who wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvidcore import blocks, labels
+from dvidcore.datatypes.labels import stored, transaction
+from dvidcore.datatypes.labels.rows import BODY_OFFSET, INDEX_ZYX_OFFSET, BodyRecord
+from dvidcore.datatypes.labels.transaction import Transaction
+from dvidcore.geometry import ZYX
+from dvidcore.storage.engine import Value
+from dvidcore.storage.keys import VERSION_BYTES, prefix_range, version_bytes, zyx_key, zyx_of
+from dvidcore.storage.versioned import KeyConflict, View
+
+if TYPE_CHECKING:
+    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.labels.engine import LabelEngine
+
+Pair = tuple[int, bytes]
+"""A body and the key part of a block."""
+
+
+def settle(data: LabelEngine, call: Call, order: Mapping[int, int] | None) -> None:
+    """Settles an instance at the merging version of the call; see ``DataType.settle``."""
+    _Settling(data, call, order).run()
+
+
+class _Changed(NamedTuple):
+    """The rows of one kind that versions wrote which not all parents share: prefix key → writers."""
+
+    rows: dict[bytes, list[int]]
+
+    def conflicts(self, view: View) -> Iterable[tuple[bytes, list[int]]]:
+        """(prefix key, writers) of those that several sides have written, tombstones included."""
+        for prefix_key, writers in self.rows.items():
+            frontier = view.ancestry.frontier(writers)
+            if len(frontier) > 1:
+                yield prefix_key, frontier
+
+
+class _Settling:
+    def __init__(self, data: LabelEngine, call: Call, order: Mapping[int, int] | None) -> None:
+        self.data = data
+        self.call = call
+        self.order = order
+        self.divergent = _divergent(call)
+
+    def run(self) -> None:
+        of_blocks = self._changed(self.data.rows.scale(0))
+        of_mapping = self._changed(*self.data.rows.mappings())
+        if self.order is not None:
+            self._write(self._winners(of_blocks))
+            self._map(self._winners(of_mapping))
+        if self.data.indexed:
+            self._settle_index(of_blocks, of_mapping)
+        for scale in range(1, self.data.scales + 1):
+            self._settle_scale(scale)
+
+    def _changed(self, start: bytes, stop: bytes | None = None) -> _Changed:
+        if stop is None:
+            start, stop = prefix_range(start)
+        divergent = {version_bytes(version): version for version in self.divergent}
+        rows: dict[bytes, list[int]] = {}
+        for key in self.call.snapshot.scan(start, stop, keys_only=True):
+            version = divergent.get(key[-VERSION_BYTES:])
+            if version is not None:
+                rows.setdefault(key[:-VERSION_BYTES], []).append(version)
+        return _Changed(rows)
+
+    def _write(self, rows: Mapping[bytes, Value]) -> None:
+        """Stores rows at the merging version; an empty value is a tombstone."""
+
+        def put(attempt: Transaction) -> None:
+            for prefix_key, value in rows.items():
+                if len(value):
+                    attempt.batch.put(prefix_key, value)
+                else:
+                    attempt.batch.delete(prefix_key)
+
+        if rows:
+            transaction.write(self.data, self.call, put)
+            self.call.renew()
+
+    def _winners(self, changed: _Changed) -> dict[bytes, bytes]:
+        """What wins where several sides have written."""
+        assert self.order is not None
+        won = [
+            (prefix_key, min(writers, key=self.order.__getitem__))
+            for prefix_key, writers in changed.conflicts(self.call.view)
+        ]
+        values = self.call.snapshot.get_many([key + version_bytes(writer) for key, writer in won])
+        return {key: bytes(value or b"") for (key, _), value in zip(won, values, strict=True)}
+
+    def _map(self, won: Mapping[bytes, bytes]) -> None:
+        supervoxels = np.array([_u64(key) for key in won], np.uint64)
+        bodies = np.frombuffer(b"".join(won.values()), "<u8").astype(np.uint64)
+        if len(won):
+            transaction.write(self.data, self.call, lambda t: t.map(supervoxels, bodies))
+            self.call.renew()
+
+    # -- the index -----------------------------------------------------------------------------------------------------
+
+    def _settle_index(self, of_blocks: _Changed, of_mapping: _Changed) -> None:
+        """Recomputes the rows of all blocks in which the changes of several sides may meet."""
+        of_index = self._changed(*prefix_range(self.data.rows.all_indices))
+        moved = np.array([_u64(key) for key in of_mapping.rows], np.uint64)
+        met = {key[INDEX_ZYX_OFFSET:] for key, _ in of_index.conflicts(self.call.view)}
+        met |= {zyx for zyx, supervoxels in self._palettes(of_blocks) if np.isin(supervoxels, moved).any()}
+        candidates: dict[bytes, set[int]] = {zyx: set() for zyx in met}
+        for key in of_index.rows:
+            if (zyx := key[INDEX_ZYX_OFFSET:]) in candidates:
+                candidates[zyx].add(_u64(key))
+        rows: dict[bytes, Value] = {}
+        bodies: set[int] = set()
+        for zyx, before in candidates.items():
+            try:
+                wanted = self._counted(zyx)
+            except KeyConflict:
+                continue  # the block itself, or the mapping of what is in it, is in conflict
+            for body in before | wanted.keys():
+                prefix_key = self.data.rows.index(body, zyx)
+                row = wanted.get(body, b"")
+                if self._seen(prefix_key) != row:
+                    rows[prefix_key] = row
+                    bodies.add(body)
+        self._write(rows)
+        self._settle_totals(bodies | {_u64(key) for key, _ in self._body_conflicts()})
+
+    def _palettes(self, of_blocks: _Changed) -> Iterable[tuple[bytes, NDArray[np.uint64]]]:
+        for prefix_key in of_blocks.rows:
+            try:
+                value = self.call.view.get(prefix_key)
+            except KeyConflict:
+                continue
+            if value is not None:
+                yield prefix_key[-len(zyx_key(0, 0, 0)) :], stored.labels(value)
+
+    def _counted(self, zyx: bytes) -> dict[int, bytes]:
+        """The rows that the voxels of a block make under the mapping of the merging version, by body."""
+        view = self.call.view
+        value = view.get(self.data.rows.scale(0) + zyx)
+        if value is None:
+            return {}
+        found, voxels = blocks.counts(stored.coded(value))
+        there = found != 0
+        found, voxels = found[there], voxels[there].astype(np.uint32)
+        bodies = self.data.mapping.at(self.call).bodies(found)
+        rows = {}
+        for body in np.unique(bodies[bodies != 0]).tolist():
+            of_body = bodies == np.uint64(body)
+            (rows[body],) = labels.pack_rows(found[of_body], voxels[of_body], np.zeros(1, np.int64))
+        return rows
+
+    def _seen(self, prefix_key: bytes) -> bytes | None:
+        """The row as it is seen now, empty where there is none, None where it is in conflict."""
+        try:
+            value = self.call.view.get(prefix_key)
+        except KeyConflict:
+            return None
+        return b"" if value is None else bytes(value)
+
+    def _body_conflicts(self) -> Iterable[tuple[bytes, list[int]]]:
+        return self._changed(*self.data.rows.bodies(0, 2**64 - 1)).conflicts(self.call.view)
+
+    def _settle_totals(self, bodies: set[int]) -> None:
+        """Sums up the rows of bodies anew; a body that has a row in conflict keeps its conflict."""
+        rows: dict[bytes, Value] = {}
+        for body in sorted(bodies):
+            try:
+                columns = self.data.index.read(self.call.view, body)
+            except KeyConflict:
+                continue
+            if not len(columns.counts):
+                rows[self.data.rows.body(body)] = b""
+                continue
+            stamp = max(self._records(body), key=lambda r: r.last_mutid, default=BodyRecord(0, 0, 0))
+            rows[self.data.rows.body(body)] = stamp._replace(
+                voxels=int(columns.counts.sum(dtype=np.uint64)),
+                blocks=len(columns.blocks()),
+                change=self.data.repo.next_mutation_id(),
+            ).pack()
+        self._write(rows)
+
+    def _records(self, body: int) -> list[BodyRecord]:
+        """What each side has as the record of a body."""
+        start = self.data.rows.body(body)
+        entries = {v: bytes(value) for _, v, value in self.call.view.scan_entries(start, start + b"\0")}
+        return [BodyRecord.unpack(entries[v]) for v in self.call.ancestry.frontier(entries) if entries[v]]
+
+    # -- coarser scales ------------------------------------------------------------------------------------------------
+
+    def _settle_scale(self, scale: int) -> None:
+        """Votes the blocks anew that several sides have voted, from the blocks of the finer scale."""
+        rows: dict[bytes, Value] = {}
+        changed = self._changed(self.data.rows.scale(scale))
+        for prefix_key, writers in changed.conflicts(self.call.view):
+            at = zyx_of(prefix_key, len(prefix_key) - len(zyx_key(0, 0, 0)))
+            finer = [ZYX(*(2 * c + (k >> s & 1) for c, s in zip(at, (2, 1, 0), strict=True))) for k in range(8)]
+            try:
+                children = self.data.get_blocks(self.call.view, scale - 1, finer)
+            except KeyConflict:
+                continue
+            if any(child is not None for child in children):
+                coded = [None if child is None else stored.coded(child) for child in children]
+                rows[prefix_key] = stored.store(blocks.downsample(coded, None, self.data.block))
+            elif self.order is not None:
+                winner = min(writers, key=self.order.__getitem__)
+                rows[prefix_key] = self.call.snapshot.get(prefix_key + version_bytes(winner)) or b""
+        self._write(rows)
+
+
+def _divergent(call: Call) -> list[int]:
+    """The ancestors of the merging version that not all of its parents have or are."""
+    ancestry = call.ancestry
+    shared = [
+        member
+        for member in ancestry.order
+        if all(member == parent or ancestry.is_ancestor(member, parent) for parent in call.node.parents)
+    ]
+    return sorted(set(ancestry.order) - set(shared) - {ancestry.version})
+
+
+def _u64(prefix_key: bytes) -> int:
+    """The body or supervoxel in a key."""
+    return int.from_bytes(prefix_key[BODY_OFFSET : BODY_OFFSET + 8], "big")

@@ -41,6 +41,12 @@ class NotFound(DvidError, KeyError):
         return str(self.args[0]) if self.args else ""
 
 
+class MethodNotAllowed(DvidError):
+    """A verb that an endpoint does not take."""
+
+    status = 405
+
+
 class Conflict(DvidError):
     """Two versions that were merged both changed the value that is asked for."""
 

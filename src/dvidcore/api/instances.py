@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
 from typing import Any
 
 import falcon
@@ -89,7 +90,7 @@ class InstanceSink:
             cls = instance.__class__
             table = self._tables.get(cls)
             if table is None:
-                table = self._tables[cls] = Table(cls.endpoints())
+                table = self._tables[cls] = Table(cls.endpoints(), cls.strict_verbs)
             route = table.find(verb, words)
             if self._timing:
                 resp.set_header("Timing-Allow-Origin", "*")
@@ -97,9 +98,17 @@ class InstanceSink:
                 if verb == "OPTIONS" and (verbs := table.verbs(words)):
                     send_options(resp, verbs)
                     return
-                raise table.refusal(verb, words, f"/api/help/{record.typename}")
+                refusal = table.refusal(verb, words, f"/api/help/{record.typename}")
+                if refusal.status == HTTPStatus.METHOD_NOT_ALLOWED:
+                    resp.set_header("Allow", ", ".join(table.verbs(words)))
+                raise refusal
             endpoint = route.endpoint
-            if endpoint.writes and node.locked and record.versioned and not (admin or server.full_write):
+            if (
+                endpoint.writes
+                and node.locked
+                and record.versioned
+                and not (admin or server.full_write or endpoint.only_reads(query))
+            ):
                 raise Locked(f"version {node.uuid} is committed: it takes no {verb} {words[0]}")
             arguments = route.arguments(words, query)
             if environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING"):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 from urllib.parse import unquote_plus
 
 from dvidcore.datatypes.base import Endpoint
-from dvidcore.errors import BadRequest
+from dvidcore.errors import BadRequest, DvidError, MethodNotAllowed
 
 Parser = Callable[[str, str], Any]
 
@@ -67,7 +67,9 @@ class Table:
     A path that starts with an argument stands under the empty word, which is tried for words that are no other's.
     """
 
-    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+    def __init__(self, endpoints: Iterable[Endpoint], strict: Collection[str] = ()) -> None:
+        self.strict = strict
+        """First words at which another verb is a 405."""
         self.endpoints = list(endpoints)
         self.words: dict[str, dict[str, list[Route]]] = {}
         for endpoint in self.endpoints:
@@ -112,14 +114,15 @@ class Table:
             return []
         return sorted({*known, "OPTIONS", *(("HEAD",) if "GET" in known else ())})
 
-    def refusal(self, verb: str, parts: Sequence[str], help_path: str) -> BadRequest:
+    def refusal(self, verb: str, parts: Sequence[str], help_path: str) -> DvidError:
         """Why no endpoint of a data instance fits: an unknown word, another verb, or other arguments."""
         word = parts[0]
         known = self.words.get(word)
         if known is None:
             return BadRequest(f'"{word[:60]}" is not an endpoint of this instance; see {help_path}')
         if verb not in known:
-            return BadRequest(f"{word} does not take {verb}, only {', '.join(known)}; see {help_path}")
+            kind = MethodNotAllowed if word in self.strict else BadRequest
+            return kind(f"{word} does not take {verb}, only {', '.join(known)}; see {help_path}")
         forms = " or ".join(route.endpoint.path for route in known[verb])
         return BadRequest(f"{verb} {word} takes the form {forms}; see {help_path}")
 

@@ -209,8 +209,13 @@ class Endpoint:
     summary: str
     description: str
     writes: bool
+    reads_with: tuple[str, str] | None
     throttle: bool
     handler: str
+
+    def only_reads(self, query: Mapping[str, str]) -> bool:
+        """Whether a request with this query changes nothing, though others of the endpoint do."""
+        return self.reads_with is not None and query.get(self.reads_with[0]) == self.reads_with[1]
 
     @property
     def keyword(self) -> str:
@@ -237,13 +242,14 @@ def endpoint(
     query: Sequence[Query] = (),
     answers: str = "",
     writes: bool | None = None,
+    reads_with: tuple[str, str] | None = None,
     throttle: bool = False,
 ) -> Callable[[F], F]:
     """Declares the method below as an endpoint. Several may stand on one method.
 
     ``answers`` is the content type, ``""`` for an empty answer. ``writes`` defaults to True for all verbs but GET and
-    HEAD: a locked version refuses it. With ``throttle`` a request that says ``throttle=true|on`` takes one of the
-    server's throttle slots or is answered 503.
+    HEAD: a locked version refuses it, but not requests with the query parameter and value of ``reads_with``. With
+    ``throttle`` a request that says ``throttle=true|on`` takes one of the server's throttle slots or is answered 503.
     """
 
     def declare(method: F) -> F:
@@ -260,6 +266,7 @@ def endpoint(
             summary=summary.strip(),
             description="\n".join(line.strip() for line in rest.strip().splitlines()),
             writes=verb not in ("GET", "HEAD") if writes is None else writes,
+            reads_with=reads_with,
             throttle=throttle,
             handler=method.__name__,
         )
@@ -300,6 +307,9 @@ class DataType:
     """Names of the types that an instance of this one may be synced with; None where the type has no syncs at all."""
     absent: ClassVar[frozenset[str]] = frozenset()
     """First words of inherited endpoints that this type does not have."""
+
+    strict_verbs: ClassVar[frozenset[str]] = frozenset()
+    """First words of endpoints that answer other verbs with 405. Elsewhere that is 400, as DVID has it."""
 
     numbered: ClassVar[bool] = False
     """Whether a number may follow an instance's name in a URL, as in ``stack2``; ``Call.number`` holds it."""

@@ -64,7 +64,8 @@ class Instance:
             raise table.refusal(verb, words, f"/api/help/{data.typename}")
         arguments = route.arguments(words, given)
         content = body if isinstance(body, bytes | bytearray | memoryview) else orjson.dumps(body)
-        with self.node.call(data, verb, BytesBody(content), writes=route.endpoint.writes) as call:
+        writes = route.endpoint.writes and not route.endpoint.only_reads(given)
+        with self.node.call(data, verb, BytesBody(content), writes=writes) as call:
             try:
                 return whole(getattr(data, route.handler)(call, **arguments), f"{self.name}/{path}")
             except DvidError:
@@ -94,7 +95,8 @@ def bind(node: Node, name: str) -> Instance:
 
 @cache
 def _table(typename: str) -> Table:
-    return Table(datatype(typename).endpoints())
+    found = datatype(typename)
+    return Table(found.endpoints(), found.strict_verbs)
 
 
 def _word(value: Any) -> str:

@@ -25,6 +25,8 @@ READERS = {
     "count_in": lambda block: blocks.count_in(block, np.array([3, 1, 2], np.uint64)),
     "with_palette": lambda block: blocks.with_palette(block, blocks.palette(block)),
     "relabel_runs": lambda block: blocks.relabel_runs(block, RUNS, 1, 9),
+    "split_runs": lambda block: blocks.split_runs(block, RUNS, *np.array([[1], [9], [8]], np.uint64)),
+    "labels_in_runs": lambda block: blocks.labels_in_runs(block, RUNS),
     "downsample": lambda block: blocks.downsample([block] * 8),
     "parent": lambda block: blocks.downsample([None] * 8, block),
 }

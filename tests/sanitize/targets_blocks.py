@@ -53,6 +53,20 @@ def _relabel(data: np.ndarray) -> object:
     return blocks.relabel_runs(data, runs, int(blocks.palette(data)[0]), 99)
 
 
+def _split(data: np.ndarray) -> object:
+    """Labels of the palette change, one of them to another that the block has."""
+    z, y, x = blocks.shape(data)
+    rng = np.random.default_rng(data.size)
+    at = rng.integers(0, (x, y, z), (20, 3))
+    runs = np.column_stack([at, rng.integers(1, x + 1 - at[:, 0])]).astype(np.int32)
+    old = np.unique(blocks.palette(data)[:5])
+    blocks.labels_in_runs(data, runs)
+    block, voxels, marked = blocks.split_runs(data, runs, old, old[::-1].copy(), old + np.uint64(100))
+    assert int(voxels[:, 0].sum()) <= marked
+    blocks.check(block)
+    return block
+
+
 def _with_palette(data: np.ndarray) -> object:
     block = blocks.with_palette(data, blocks.palette(data)[::-1].copy())
     return blocks.counts(block)
@@ -110,6 +124,7 @@ TARGETS = [
     Target("count_in", _over(lambda data: blocks.count_in(data, np.sort(LABELS))), SEEDS),
     Target("with_palette", _over(_with_palette), SEEDS),
     Target("relabel_runs", _over(_relabel), SEEDS),
+    Target("split_runs", _over(_split), SEEDS),
     Target("downsample", _over(_children), [s for s in SEEDS if blocks.shape(s)[1] % 16 == 0]),
     Target("gather", _over(_gather), GATHERED),
     Target("copy_box", _over(_copy_box), [bytes([1, 1, 1, 1, 1, 1, 2, 2, 2])]),

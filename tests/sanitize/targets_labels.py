@@ -45,6 +45,16 @@ def _run_arrays(data: bytes) -> object:
     return labels.from_mask(labels.to_mask(a, (-3, 2, -5), (7, 9, 131)), (-3, 2, -5))
 
 
+def _cut(data: bytes) -> object:
+    """The bytes are the sides of a block, block coordinates, and runs."""
+    numbers = np.frombuffer(data[: len(data) // 4 * 4], np.int32)
+    if len(numbers) < 13:
+        return None
+    coords = numbers[3:12].reshape(3, 3)
+    runs = numbers[12 : 12 + (len(numbers) - 12) // 4 * 4].reshape(-1, 4)
+    return labels.cut(runs, coords, numbers[:3].tolist())
+
+
 def _masks(data: bytes) -> object:
     """The bytes are voxels, cut at every length from 1 to 80 along x."""
     side = 1 + len(data) % 80
@@ -102,6 +112,11 @@ INDICES = [_an_index(n) for n in (0, 1, 40)]
 RUNS = [
     np.column_stack([RNG.integers(-9, 9, (n, 3)), RNG.integers(1, 9, n)]).astype(np.int32).tobytes() for n in (0, 4, 40)
 ]
+CUTS = [
+    np.concatenate([[16, 24, 32], coords, np.frombuffer(runs, np.int32)]).astype(np.int32).tobytes()
+    for coords in ((-1, 0, 0, 0, 0, -1, 0, 0, 0), (0, 0, -(2**26), 0, 0, 2**26 - 1, 1, 0, 0))
+    for runs in RUNS
+]
 MAPPING_OPS = bytes.fromhex("0a09080110021a03030405") + bytes.fromhex("0a080801100218031804")
 MASKS = [(RNG.integers(0, 5, 1600 + n) == 0).astype(np.uint8).tobytes() for n in range(0, 400, 37)]
 
@@ -115,6 +130,7 @@ TARGETS = [
     Target("runs_of_blocks", _of_blocks, CODED),
     Target("binary_block", _over(lambda data: labels.binary_block(data, LABELS)), CODED, 1 << 16),
     Target("run arrays", _run_arrays, RUNS, 4096),
+    Target("cut", _cut, CUTS, 4096),
     Target("masks", _masks, MASKS, 4096),
     Target("unpack_rows", _stored_rows, [_row(n) for n in (1, 2, 30)]),
     Target("index", _index, INDICES, 1 << 14),

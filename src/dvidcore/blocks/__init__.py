@@ -10,7 +10,7 @@ from dvidcore.blocks._copy import copy_box, gather, scatter
 from dvidcore.blocks._downsample import downsample
 from dvidcore.blocks._inspect import counts, lookup, palette, with_palette
 from dvidcore.blocks._mask import count_in, mask
-from dvidcore.blocks._relabel import relabel_runs
+from dvidcore.blocks._relabel import labels_in_runs, relabel_runs, split_runs
 from dvidcore.blocks._segmentation import compressed_segmentation
 
 __all__ = [
@@ -24,11 +24,13 @@ __all__ = [
     "downsample",
     "encode",
     "gather",
+    "labels_in_runs",
     "lookup",
     "mask",
     "palette",
     "relabel_runs",
     "scatter",
     "shape",
+    "split_runs",
     "with_palette",
 ]

@@ -111,6 +111,15 @@ public:
         std::memcpy(values_.data() + at, sub.values, 64 * static_cast<size_t>(sub.bits));
     }
 
+    // The same with other labels: `palette` has one for each entry of the palette there.
+    void add(const SubBlock &sub, const uint64_t *palette) {
+        counts_.push_back(static_cast<uint16_t>(sub.labels));
+        for (uint32_t i = 0; i < sub.labels; ++i) positions_.push_back(table_.number(palette[sub.position(i)]));
+        if (sub.bits == 0) return;
+        const size_t at = reserve_values(sub.bits);
+        std::memcpy(values_.data() + at, sub.values, 64 * static_cast<size_t>(sub.bits));
+    }
+
     size_t size() const {
         const size_t head = 16 + 8 * table_.labels.size();
         return solid() ? head : head + 2 * counts_.size() + 4 * positions_.size() + used_;

@@ -1,114 +1,149 @@
-"""Label blocks: giving some voxels of a label another one."""
+"""Label blocks: giving the voxels of some labels other labels, by whether they lie in runs."""
 
 import numpy as np
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libcpp cimport bool
+from libc.stddef cimport size_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 from libcpp.vector cimport vector
 
 from dvidcore.blocks._buffer cimport Buffer
-from dvidcore.blocks._encode cimport Encoder, finish, thread_encoder
-from dvidcore.blocks._layout cimport SIDE, VOXELS, Block, Cursor, SubBlock, load64
+from dvidcore.blocks._encode cimport Encoder, LabelTable, finish, thread_encoder
+from dvidcore.blocks._layout cimport Block
 
-cdef extern from "../blocks/_expand.h" namespace "dvidcore" nogil:
-    void expand(const Block &block, const SubBlock &sub, uint8_t *out, int64_t sy, int64_t sz) except +
+cdef extern from "../blocks/_relabel.h" namespace "dvidcore" nogil:
+    cdef cppclass Marks:
+        Marks() except +
+        int64_t set(const Block &block, const int32_t *runs, int64_t n) except +
+        uint64_t count()
 
+    cdef struct Relabelling:
+        const uint64_t *old
+        const uint64_t *inside
+        const uint64_t *outside
+        size_t n
 
-cdef int64_t mark(const Block &block, const int32_t[:, ::1] runs, vector[uint8_t] &marked) except -2 nogil:
-    """Sets a bit for every voxel of the runs: a byte for each row of 8, 64 bytes for each sub-block.
+    cdef cppclass Relabeller:
+        vector[uint64_t] voxels
+        Relabeller() except +
+        void run(const Block &block, const Marks &marks, const Relabelling &change, Encoder &encoder) except +
 
-    Answers the first run that is not within the block, or -1.
-    """
-    cdef int64_t i, x, y, z, first, last, row
-    marked.assign(<size_t> block.subblocks * 64, 0)
-    for i in range(runs.shape[0]):
-        first, y, z = runs[i, 0], runs[i, 1], runs[i, 2]
-        last = first + runs[i, 3]
-        if runs[i, 3] < 1 or first < 0 or y < 0 or z < 0:
-            return i
-        if last > SIDE * block.gx or y >= SIDE * block.gy or z >= SIDE * block.gz:
-            return i
-        row = ((z >> 3) * block.gy + (y >> 3)) * block.gx
-        for x in range(first >> 3, (last + 7) >> 3):
-            marked[(row + x) * 64 + (z & 7) * 8 + (y & 7)] |= (
-                (0xFF << max(first - 8 * x, 0)) & (0xFF >> max(8 * x + 8 - last, 0))
-            )
-    return -1
+    void labels_along(
+        const Block &block, const int32_t *runs, int64_t n, LabelTable &table, vector[uint64_t] &voxels
+    ) except +
 
 
-cdef bool any_marked(const uint8_t *rows) noexcept nogil:
-    cdef uint64_t bits = 0
-    cdef int i
-    for i in range(8):
-        bits |= load64(rows + 8 * i)
-    return bits != 0
+cdef object run_rows(object runs):
+    """The runs as a contiguous int32 array (n, 4)."""
+    rows = np.asarray(runs)
+    if rows.ndim != 2 or rows.shape[1] != 4 or rows.dtype != np.int32:
+        raise ValueError(f"runs must be int32 (n, 4), not {rows.dtype} {rows.shape}")
+    return np.ascontiguousarray(rows)
 
 
-cdef bool lists(const Block &block, const SubBlock &sub, uint64_t label) noexcept nogil:
-    cdef uint32_t i
-    if sub.labels == 0:
-        return label == 0
-    for i in range(sub.labels):
-        if block.label(sub.position(i)) == label:
-            return True
-    return False
+cdef int refuse(object rows, int64_t outside) except -1:
+    if outside >= 0:
+        raise ValueError(f"run {tuple(rows[outside].tolist())} (x, y, z, length) is not within the block")
+    return 0
 
 
-cdef int64_t relabel(
-    const Block &block, const uint8_t *marked, uint64_t old, uint64_t new, Encoder *encoder
-) except -1 nogil:
-    """Writes the block with its marked voxels of `old` as `new`, and answers how many there were."""
-    cdef Cursor cursor = Cursor(block)
-    cdef SubBlock sub
-    cdef uint64_t[512] voxels
-    cdef int64_t total = 0, changed
-    cdef int i
-    while cursor.next(sub):
-        changed = 0
-        if any_marked(marked) and lists(block, sub, old):
-            expand(block, sub, <uint8_t *> voxels, 64, 512)
-            for i in range(VOXELS):
-                if voxels[i] == old and (marked[i >> 3] >> (i & 7)) & 1:
-                    voxels[i] = new
-                    changed += 1
-        if changed:
-            encoder.add(<uint8_t *> voxels, 64, 512)
-        else:
-            encoder.add_coded(block, sub)
-        total += changed
-        marked += 64
-    return total
+cdef tuple change_block(object block, object rows, Relabelling change):
+    """(the new block, voxels of the old labels uint64 (k, 2), voxels of the runs)."""
+    cdef Buffer source
+    cdef Block parsed
+    cdef Marks marks
+    cdef Relabeller relabeller
+    cdef Encoder *encoder = &thread_encoder()
+    cdef int64_t outside
+    cdef uint64_t marked = 0
+    cdef size_t i
+    source.bytes(block)
+    parsed.parse(source.data(), source.size())
+    cdef const int32_t[:, ::1] runs = rows
+    encoder.start(parsed.gx, parsed.gy, parsed.gz)
+    with nogil:
+        outside = marks.set(parsed, &runs[0, 0] if runs.shape[0] else NULL, runs.shape[0])
+        if outside < 0:
+            marked = marks.count()
+            relabeller.run(parsed, marks, change, encoder[0])
+    refuse(rows, outside)
+    counts = np.empty((change.n, 2), np.uint64)
+    cdef uint64_t[:, ::1] voxels = counts
+    for i in range(change.n):
+        voxels[i, 0], voxels[i, 1] = relabeller.voxels[2 * i], relabeller.voxels[2 * i + 1]
+    return finish(encoder), counts, marked
 
 
 def relabel_runs(object block not None, object runs not None, old, new):
     """The coded block in which the voxels of label `old` that lie in the runs have the label `new`, and their number.
 
-    `runs` is int32 (n, 4), each row x, y, z, length in voxels of the block; order is free and runs may overlap. Only
-    sub-blocks that change are coded anew, the others are copied. The palette lists what sub-blocks list, in their
-    order: from a block as `encode` writes it comes one as `encode` writes it.
+    `runs` is int32 (n, 4), each row x, y, z, length in voxels of the block; order is free and runs may overlap. As
+    `split_runs` otherwise, where `old` stays outside of the runs.
+    """
+    cdef Relabelling change
+    cdef uint64_t before = old, after = new
+    change.old = change.outside = &before
+    change.inside = &after
+    change.n = 1
+    result, voxels, _ = change_block(block, run_rows(runs), change)
+    changed = int(voxels[0, 0]) if before != after else 0
+    return (result, changed) if changed else (bytes(block), 0)
 
-    Raises ValueError for a corrupt block, for runs of another type or shape, and for a run that is empty or not within
-    the block. O(sub-blocks + runs + voxels of the sub-blocks touched).
+
+def split_runs(object block not None, object runs not None, object old not None, object inside not None,
+               object outside not None):
+    """The coded block in which each voxel of label ``old[i]`` has ``inside[i]`` in the runs and ``outside[i]`` elsewhere.
+
+    `runs` is int32 (n, 4), each row x, y, z, length in voxels of the block; order is free and runs may overlap. `old`,
+    `inside` and `outside` are uint64 (k,); no label may be twice in `old`. Other labels stay as they are.
+
+    Answers (block, voxels uint64 (k, 2), marked): of each old label its voxels in the runs and elsewhere, and the number
+    of voxels that the runs have, each once. Sub-blocks that lie on one side of the runs get another label list and keep
+    their values; those that a run divides are coded anew; the others are copied. The palette lists what sub-blocks
+    list, in their order: from a block as `encode` writes it comes one as `encode` writes it.
+
+    Raises ValueError for a corrupt block, for arrays of another type or shape, for a label that is twice in `old`, and
+    for a run that is empty or not within the block. O(palette + sub-blocks + runs + voxels of the sub-blocks divided).
+    """
+    cdef Relabelling change
+    columns = [np.ascontiguousarray(column) for column in (old, inside, outside)]
+    for column in columns:
+        if column.ndim != 1 or column.dtype != np.uint64 or len(column) != len(columns[0]):
+            raise ValueError("old, inside and outside must be uint64 of one length")
+    if len(np.unique(columns[0])) != len(columns[0]):
+        raise ValueError("a label is twice in old")
+    cdef const uint64_t[::1] before = columns[0], within = columns[1], without = columns[2]
+    change.n = before.shape[0]
+    change.old = &before[0] if change.n else NULL
+    change.inside = &within[0] if change.n else NULL
+    change.outside = &without[0] if change.n else NULL
+    return change_block(block, run_rows(runs), change)
+
+
+def labels_in_runs(object block not None, object runs not None):
+    """The labels of a coded block's voxels in the runs, in the order in which they first come, and their voxels.
+
+    `runs` is int32 (n, 4), each row x, y, z, length in voxels of the block. Answers two uint64 arrays (m,); a voxel of
+    several runs counts in each. Raises ValueError for a corrupt block, for runs of another type or shape, and for a run
+    that is empty or not within the block. O(sub-blocks + voxels of the runs).
     """
     cdef Buffer source
     cdef Block parsed
-    cdef Encoder *encoder = &thread_encoder()
-    cdef vector[uint8_t] marked
-    cdef uint64_t before = old, after = new
-    cdef int64_t outside, changed = 0
+    cdef Marks marks
+    cdef LabelTable table
+    cdef vector[uint64_t] voxels
+    cdef int64_t outside
+    cdef size_t i
     source.bytes(block)
     parsed.parse(source.data(), source.size())
-    where = np.asarray(runs)
-    if where.ndim != 2 or where.shape[1] != 4 or where.dtype != np.int32:
-        raise ValueError(f"runs must be int32 (n, 4), not {where.dtype} {where.shape}")
-    cdef const int32_t[:, ::1] rows = np.ascontiguousarray(where)
-    encoder.start(parsed.gx, parsed.gy, parsed.gz)
+    rows = run_rows(runs)
+    cdef const int32_t[:, ::1] given = rows
     with nogil:
-        outside = mark(parsed, rows, marked)
-        if outside < 0 and before != after:
-            changed = relabel(parsed, marked.data(), before, after, encoder)
-    if outside >= 0:
-        raise ValueError(f"run {tuple(where[outside].tolist())} (x, y, z, length) is not within the block")
-    if changed == 0:
-        return bytes(block), 0
-    return finish(encoder), changed
+        outside = marks.set(parsed, &given[0, 0] if given.shape[0] else NULL, given.shape[0])
+        if outside < 0:
+            labels_along(parsed, &given[0, 0] if given.shape[0] else NULL, given.shape[0], table, voxels)
+    refuse(rows, outside)
+    found, counts = np.empty(voxels.size(), np.uint64), np.empty(voxels.size(), np.uint64)
+    cdef uint64_t[::1] to_found = found, to_counts = counts
+    for i in range(voxels.size()):
+        to_found[i], to_counts[i] = table.labels[i], voxels[i]
+    return found, counts

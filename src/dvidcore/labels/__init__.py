@@ -5,6 +5,7 @@ z, y, x wherever a kernel answers them. Every kernel works without the GIL, may 
 and raises ``ValueError`` on anything malformed.
 """
 
+from dvidcore.labels._cut import cut
 from dvidcore.labels._index import (
     decode_index,
     decode_indices,
@@ -22,6 +23,7 @@ __all__ = [
     "binary_block",
     "clip",
     "coarse",
+    "cut",
     "decode_index",
     "decode_indices",
     "decode_mapping_ops",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
@@ -87,23 +88,7 @@ class ImageProperties(DataType):
         return self._extended(self.extents(view))
 
     def _extended(self, extents: Extents | None) -> dict[str, Any]:
-        s, block = self.record.settings, self.stored.block
-        points = (None, None) if extents is None else tuple(p.xyz() for p in extents)
-        indices = (None, None) if extents is None else tuple(_block_of(p, block).xyz() for p in extents)
-        return {
-            "Values": self.element.describe(),
-            "Interpolable": True,
-            "BlockSize": s["BlockSize"],
-            "VoxelSize": s["VoxelSize"],
-            "VoxelUnits": s["VoxelUnits"],
-            "MinPoint": points[0],
-            "MaxPoint": points[1],
-            "MinIndex": indices[0],
-            "MaxIndex": indices[1],
-            "Background": s["Background"],
-            "GridStore": s["GridStore"],
-            "ScaleLevel": s["ScaleLevel"],
-        }
+        return described(self.record.settings, self.element.describe(), extents)
 
     def info(self, view: View) -> dict[str, Any]:
         extended = self.extended(view)
@@ -185,6 +170,30 @@ class ImageProperties(DataType):
                         return
                     except GuardFailed:
                         continue
+
+
+def described(
+    settings: Mapping[str, Any], values: list[dict[str, str]] | None, extents: Extents | None
+) -> dict[str, Any]:
+    """The ``Extended`` object of an instance with the settings of images."""
+    x, y, z = settings["BlockSize"]
+    block = ZYX(z, y, x)
+    points = (None, None) if extents is None else tuple(p.xyz() for p in extents)
+    indices = (None, None) if extents is None else tuple(_block_of(p, block).xyz() for p in extents)
+    return {
+        "Values": values,
+        "Interpolable": True,
+        "BlockSize": settings["BlockSize"],
+        "VoxelSize": settings["VoxelSize"],
+        "VoxelUnits": settings["VoxelUnits"],
+        "MinPoint": points[0],
+        "MaxPoint": points[1],
+        "MinIndex": indices[0],
+        "MaxIndex": indices[1],
+        "Background": settings["Background"],
+        "GridStore": settings["GridStore"],
+        "ScaleLevel": settings["ScaleLevel"],
+    }
 
 
 def _block_of(point: ZYX, block: ZYX) -> ZYX:

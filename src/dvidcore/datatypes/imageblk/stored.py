@@ -20,9 +20,11 @@ from dvidcore.errors import StoreError
 from dvidcore.geometry import ZYX, BlockBox
 from dvidcore.pool import ordered_map, processors
 from dvidcore.storage.engine import Value
-from dvidcore.storage.keys import TYPE_KEY_OFFSET, prefix_end, version_bytes, zyx_array, zyx_key
+from dvidcore.storage.keys import prefix_end, version_bytes, zyx_array, zyx_key, zyx_of
 from dvidcore.storage.versioned import View
 
+ZYX_BYTES = 12
+"""Of the block coordinates at the end of a prefix key."""
 PART = 4 << 20
 """Bytes of blocks that one task of the pool reads or writes."""
 HELD = 16 << 20
@@ -45,7 +47,7 @@ class StoredBlocks:
         self, prefix: bytes, element: Element, block: ZYX, *, background: int, compression: str, checksum: str
     ) -> None:
         self.prefix = prefix
-        """``keys.data_prefix`` of the rows."""
+        """What the keys of the rows start with: ``keys.data_prefix``, and what tells apart several sets of blocks."""
         self.element = element
         self.block = block
         self.block_bytes = math.prod(block) * element.nbytes
@@ -142,7 +144,7 @@ class StoredBlocks:
 
     def _gather(self, out: NDArray[Any], offset: ZYX, keys: Keys, values: Values) -> None:
         if values:
-            blocks.gather(out, offset, self.block, zyx_array(keys), [self.voxels(v) for v in values])
+            blocks.gather(out, offset, self.block, zyx_array(keys, len(self.prefix)), [self.voxels(v) for v in values])
 
     def stream(self, view: View, offset: ZYX, size: ZYX, mask: Mask | None = None) -> Iterator[memoryview]:
         """The voxels of a box in their order, in pieces of about SLAB bytes; the next is read while one is sent."""
@@ -180,7 +182,7 @@ class StoredBlocks:
         out = bytearray(count * n)
         absent = set(range(count))
         for key, value in self.rows(view, BlockBox(start, ZYX(start.z, start.y, start.x + count - 1))):
-            k = int(zyx_array([key])[0, 2]) - start.x
+            k = coordinates(key)[2] - start.x
             out[k * n : (k + 1) * n] = self.voxels(value)
             absent.discard(k)
         if absent and self.background:
@@ -229,5 +231,4 @@ class StoredBlocks:
 
 def coordinates(key: bytes) -> tuple[int, int, int]:
     """(z, y, x) of the block under a prefix key."""
-    z, y, x = zyx_array([key], TYPE_KEY_OFFSET)[0].tolist()
-    return z, y, x
+    return zyx_of(key, len(key) - ZYX_BYTES)

@@ -41,7 +41,8 @@ def mean(image: Gray, by: Shrink) -> Gray:
     for k in range(by.rows):
         sums += image[k :: by.rows]
     total = sums.reshape(height, width, by.columns).sum(axis=2)
-    return (total // (by.rows * by.columns)).astype(np.uint8)
+    out: Gray = (total // (by.rows * by.columns)).astype(np.uint8)
+    return out
 
 
 def shrunk(image: Gray, steps: Sequence[Shrink]) -> Gray:

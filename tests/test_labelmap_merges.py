@@ -163,6 +163,25 @@ def test_random_changes_of_two_sides_agree_below(database: Database, seed: int) 
     check(below, (0, 0, 0), shape)
 
 
+def test_a_write_below_settles_a_conflict(database: Database) -> None:
+    seg = Seg.create(database)
+    rng = np.random.default_rng(2)
+    shape = (2 * BLOCK[0], BLOCK[1], 2 * BLOCK[2])
+    seg.write(rng.integers(0, 9, shape, np.uint64), (0, 0, 0))
+    a, b = sides(seg)
+    a.merge(1, 2)
+    b.merge(3, 4)
+    for side in (a, b):
+        side.post(f"raw/0_1_2/{xyz(TWO)}/0_0_0?mutate=true", rng.integers(0, 12, TWO, np.uint64).tobytes())
+    both = join(seg, a, b)
+    assert "was changed in versions" in both.refused("size/1", status=409)
+    for x in (0, BLOCK[2]):
+        both.post(f"raw/0_1_2/{xyz(BLOCK)}/{x}_0_0?mutate=true", rng.integers(0, 12, BLOCK, np.uint64).tobytes())
+    check(both, (0, 0, 0), shape)
+    both.post("merge", [1, 3])
+    check(both.child(), (0, 0, 0), shape)
+
+
 def test_resolve_lets_the_first_parent_win(fork: Fork) -> None:
     fork.a.write(np.full(BLOCK, 7, np.uint64), (0, 0, 0))
     fork.b.write(np.full(BLOCK, 9, np.uint64), (0, 0, 0))

@@ -176,8 +176,11 @@ class Call:
 
     def of(self, other: DataType) -> Call:
         """This call as it concerns another instance in the same store: same version and snapshot. It is not closed."""
-        ancestry = other.database.ancestry_for(other.repo, self.node, other.record)
-        call = Call(self.engine, self.node, ancestry, user=self.user, app=self.app, admin=self.admin)
+        return self.at(self.node, other.database.ancestry_for(other.repo, self.node, other.record))
+
+    def at(self, node: Node, ancestry: Ancestry) -> Call:
+        """This call at another version: same snapshot. It is not closed."""
+        call = Call(self.engine, node, ancestry, user=self.user, app=self.app, admin=self.admin)
         call._snapshot = self.snapshot
         return call
 

@@ -19,7 +19,7 @@ from dvidcore.datatypes.labels.rows import BodyRecord
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX
 from dvidcore.storage.engine import Batch
-from dvidcore.storage.keys import zyx_key
+from dvidcore.storage.keys import prefix_end, zyx_key
 from dvidcore.storage.versioned import KeyConflict, VersionedBatch, View
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def index_changes(label: LabelEngine, call: Call, counts: Sequence[Counts], chan
     wanted, gone = rows_of(mapped, counts)
     if len(gone):
         raise BadRequest(f"supervoxel {gone[0]} was split or retired at this version and cannot be written again")
-    for pair in _pairs_of_old_blocks(label, call.view, mapped, [at for at, _, _ in counts]):
+    for pair in _pairs_of_old_blocks(label, call, mapped, [at for at, _, _ in counts]):
         wanted.setdefault(pair, b"")
     put_rows(label, call, wanted, change, batch)
 
@@ -50,7 +50,8 @@ def index_changes(label: LabelEngine, call: Call, counts: Sequence[Counts], chan
 def put_rows(label: LabelEngine, call: Call, wanted: Mapping[Pair, bytes], change: int, batch: Batch) -> None:
     """Adds to the batch what makes these rows those of their bodies and blocks, the bodies' records included.
 
-    An empty row is none. What is there already is not written.
+    An empty row is none. What is there already is not written. Where merged versions disagree on a row, it is settled;
+    the record of a body that they disagree on is left to be summed up from its rows.
     """
     view = call.view
     by_body: dict[int, list[Pair]] = {}
@@ -58,8 +59,15 @@ def put_rows(label: LabelEngine, call: Call, wanted: Mapping[Pair, bytes], chang
         by_body.setdefault(pair[0], []).append(pair)
     writer = VersionedBatch(batch, call.version)
     for (body, pairs), known in zip(by_body.items(), _records(label, view, list(by_body)), strict=True):
-        record = known or BodyRecord(0, 0, 0)
         keys = [label.rows.index(*pair) for pair in pairs]
+        if isinstance(known, KeyConflict):
+            for key, pair in zip(keys, pairs, strict=True):
+                if wanted[pair]:
+                    writer.put(key, wanted[pair])
+                else:
+                    writer.delete(key)
+            continue
+        record = known or BodyRecord(0, 0, 0)
         there = view.get_many(keys) if known is not None else [None] * len(keys)
         voxels, blocks = record.voxels, record.blocks
         changed = False
@@ -82,13 +90,20 @@ def put_rows(label: LabelEngine, call: Call, wanted: Mapping[Pair, bytes], chang
             writer.delete(label.rows.body(body))
 
 
-def _records(label: LabelEngine, view: View, bodies: Sequence[int]) -> list[BodyRecord | None]:
-    """The bodies' totals, None for those that do not exist."""
+def _records(label: LabelEngine, view: View, bodies: Sequence[int]) -> list[BodyRecord | KeyConflict | None]:
+    """The bodies' totals, None for those that do not exist, a conflict where no sum can be made."""
     try:
         values = view.get_many([label.rows.body(body) for body in bodies])
     except KeyConflict:
-        return [label.index.record(view, body) for body in bodies]
+        return [_record(label, view, body) for body in bodies]
     return [None if value is None else BodyRecord.unpack(value) for value in values]
+
+
+def _record(label: LabelEngine, view: View, body: int) -> BodyRecord | KeyConflict | None:
+    try:
+        return label.index.record(view, body)
+    except KeyConflict as conflict:
+        return conflict
 
 
 def rows_of(mapped: Mapped, counts: Sequence[Counts]) -> tuple[dict[Pair, bytes], NDArray[np.uint64]]:
@@ -114,12 +129,34 @@ def rows_of(mapped: Mapped, counts: Sequence[Counts]) -> tuple[dict[Pair, bytes]
     return {(body, keys[k]): row for (body, k), row in zip(places, packed, strict=True)}, gone
 
 
-def _pairs_of_old_blocks(label: LabelEngine, view: View, mapped: Mapped, coords: Sequence[ZYX]) -> list[Pair]:
+def _pairs_of_old_blocks(label: LabelEngine, call: Call, mapped: Mapped, coords: Sequence[ZYX]) -> list[Pair]:
     """The (body, block) pairs that may have a row because of the blocks that are there now: from their label lists."""
+    try:
+        values = label.get_blocks(call.view, 0, coords)
+    except KeyConflict:
+        return [pair for at in coords for pair in _pairs_of_sides(label, call, mapped, at)]
     pairs: list[Pair] = []
-    for at, value in zip(coords, label.get_blocks(view, 0, coords), strict=True):
+    for at, value in zip(coords, values, strict=True):
         if value is not None:
             zyx = zyx_key(*at)
             bodies = np.unique(mapped.bodies(stored.labels(value)))
             pairs += [(body, zyx) for body in bodies.tolist() if body]
     return pairs
+
+
+def _pairs_of_sides(label: LabelEngine, call: Call, mapped: Mapped, at: ZYX) -> list[Pair]:
+    """As above for one block, on which merged versions may disagree: what each of them has, as each of them maps it."""
+    key, view = label.rows.block(0, *at), call.view
+    found = [stored.labels(value) for _, _, value in view.scan_entries(key, prefix_end(key)) if value]
+    if not found:
+        return []
+    supervoxels = np.unique(np.concatenate(found))
+    bodies = [mapped.bodies(supervoxels)]
+    nodes = label.repo.dag.nodes
+    for version in call.ancestry.order:
+        parents = nodes[version].parents
+        for parent in parents if len(parents) > 1 else ():
+            side = call.at(nodes[parent], label.repo.dag.ancestry(parent))
+            bodies.append(label.mapping.at(side).bodies(supervoxels))
+    zyx = zyx_key(*at)
+    return [(body, zyx) for body in np.unique(np.concatenate(bodies)).tolist() if body]

@@ -15,21 +15,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dvidcore import blocks, labels
+from dvidcore import blocks
 from dvidcore.datatypes.labels import stored, transaction
+from dvidcore.datatypes.labels.indexing import Counts, rows_of
 from dvidcore.datatypes.labels.rows import BODY_OFFSET, INDEX_ZYX_OFFSET, BodyRecord
 from dvidcore.datatypes.labels.transaction import Transaction
 from dvidcore.geometry import ZYX
 from dvidcore.storage.engine import Value
-from dvidcore.storage.keys import VERSION_BYTES, prefix_range, version_bytes, zyx_key, zyx_of
+from dvidcore.storage.keys import VERSION_BYTES, prefix_end, prefix_range, version_bytes, zyx_key, zyx_of
 from dvidcore.storage.versioned import KeyConflict, View
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.base import Call
     from dvidcore.datatypes.labels.engine import LabelEngine
-
-Pair = tuple[int, bytes]
-"""A body and the key part of a block."""
 
 
 def settle(data: LabelEngine, call: Call, order: Mapping[int, int] | None) -> None:
@@ -118,25 +116,21 @@ class _Settling:
         moved = np.array([_u64(key) for key in of_mapping.rows], np.uint64)
         met = {key[INDEX_ZYX_OFFSET:] for key, _ in of_index.conflicts(self.call.view)}
         met |= {zyx for zyx, supervoxels in self._palettes(of_blocks) if np.isin(supervoxels, moved).any()}
-        candidates: dict[bytes, set[int]] = {zyx: set() for zyx in met}
+        counts = [counted for zyx in met if (counted := self._counted(zyx)) is not None]
+        wanted, _ = rows_of(self.data.mapping.at(self.call), counts) if counts else ({}, None)
+        known = {zyx_key(*at) for at, _, _ in counts}
         for key in of_index.rows:
-            if (zyx := key[INDEX_ZYX_OFFSET:]) in candidates:
-                candidates[zyx].add(_u64(key))
+            if (zyx := key[INDEX_ZYX_OFFSET:]) in known:
+                wanted.setdefault((_u64(key), zyx), b"")
         rows: dict[bytes, Value] = {}
-        bodies: set[int] = set()
-        for zyx, before in candidates.items():
-            try:
-                wanted = self._counted(zyx)
-            except KeyConflict:
-                continue  # the block itself, or the mapping of what is in it, is in conflict
-            for body in before | wanted.keys():
-                prefix_key = self.data.rows.index(body, zyx)
-                row = wanted.get(body, b"")
-                if self._seen(prefix_key) != row:
-                    rows[prefix_key] = row
-                    bodies.add(body)
+        bodies = {_u64(key) for key, _ in self._changed(*self.data.rows.bodies(0, 2**64 - 1)).conflicts(self.call.view)}
+        for (body, zyx), row in wanted.items():
+            prefix_key = self.data.rows.index(body, zyx)
+            if self._seen(prefix_key) != row:
+                rows[prefix_key] = row
+                bodies.add(body)
         self._write(rows)
-        self._settle_totals(bodies | {_u64(key) for key, _ in self._body_conflicts()})
+        self._settle_totals(bodies)
 
     def _palettes(self, of_blocks: _Changed) -> Iterable[tuple[bytes, NDArray[np.uint64]]]:
         for prefix_key in of_blocks.rows:
@@ -147,21 +141,15 @@ class _Settling:
             if value is not None:
                 yield prefix_key[-len(zyx_key(0, 0, 0)) :], stored.labels(value)
 
-    def _counted(self, zyx: bytes) -> dict[int, bytes]:
-        """The rows that the voxels of a block make under the mapping of the merging version, by body."""
-        view = self.call.view
-        value = view.get(self.data.rows.scale(0) + zyx)
-        if value is None:
-            return {}
-        found, voxels = blocks.counts(stored.coded(value))
-        there = found != 0
-        found, voxels = found[there], voxels[there].astype(np.uint32)
-        bodies = self.data.mapping.at(self.call).bodies(found)
-        rows = {}
-        for body in np.unique(bodies[bodies != 0]).tolist():
-            of_body = bodies == np.uint64(body)
-            (rows[body],) = labels.pack_rows(found[of_body], voxels[of_body], np.zeros(1, np.int64))
-        return rows
+    def _counted(self, zyx: bytes) -> Counts | None:
+        """The voxels of each label in a block; None where the block is in conflict."""
+        at = ZYX(*zyx_of(zyx, 0))
+        try:
+            (value,) = self.data.get_blocks(self.call.view, 0, [at])
+        except KeyConflict:
+            return None
+        nothing = np.empty(0, np.uint64)
+        return at, *((nothing, nothing) if value is None else blocks.counts(stored.coded(value)))
 
     def _seen(self, prefix_key: bytes) -> bytes | None:
         """The row as it is seen now, empty where there is none, None where it is in conflict."""
@@ -170,9 +158,6 @@ class _Settling:
         except KeyConflict:
             return None
         return b"" if value is None else bytes(value)
-
-    def _body_conflicts(self) -> Iterable[tuple[bytes, list[int]]]:
-        return self._changed(*self.data.rows.bodies(0, 2**64 - 1)).conflicts(self.call.view)
 
     def _settle_totals(self, bodies: set[int]) -> None:
         """Sums up the rows of bodies anew; a body that has a row in conflict keeps its conflict."""
@@ -196,7 +181,7 @@ class _Settling:
     def _records(self, body: int) -> list[BodyRecord]:
         """What each side has as the record of a body."""
         start = self.data.rows.body(body)
-        entries = {v: bytes(value) for _, v, value in self.call.view.scan_entries(start, start + b"\0")}
+        entries = {v: bytes(value) for _, v, value in self.call.view.scan_entries(start, prefix_end(start))}
         return [BodyRecord.unpack(entries[v]) for v in self.call.ancestry.frontier(entries) if entries[v]]
 
     # -- coarser scales ------------------------------------------------------------------------------------------------

@@ -186,5 +186,5 @@ def test_arguments_of_the_wrong_kind():
             blocks.relabel_runs(block, runs, old, new)
     one, two = np.zeros(1, np.uint64), np.zeros(2, np.uint64)
     for wrong in ((one, one, two), (one.astype(np.int64), one, one), (one.reshape(1, 1),) * 3, (two,) * 3):
-        with pytest.raises(ValueError, match="uint64 of one length|twice in old"):
+        with pytest.raises(ValueError, match=r"uint64 of one length|twice in old"):
             blocks.split_runs(block, runs, *wrong)

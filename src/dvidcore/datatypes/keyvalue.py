@@ -15,20 +15,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
 
-from dvidcore import codecs, wire
+from dvidcore import codecs
 from dvidcore.datatypes.arguments import integer, switch, text
 from dvidcore.datatypes.base import JSON, OCTETS, Buffer, Call, DataType, Reply, endpoint
 from dvidcore.datatypes.byterange import answer_range, check_bounds, piece
 from dvidcore.datatypes.pairs import (
+    FORMS,
     Pair,
     Wanted,
     answer_list,
     answer_pairs,
     form_of,
+    posted,
     wanted_of_json,
     wanted_of_protobuf,
 )
-from dvidcore.errors import BadRequest, NotFound
+from dvidcore.errors import BadRequest, NotFound, StoreError
 from dvidcore.geometry import UINT64_MAX
 from dvidcore.mutations import log
 from dvidcore.repos.records import checked_compression
@@ -38,6 +40,7 @@ from dvidcore.storage.staged import StagedWrite
 from dvidcore.storage.versioned import KeyConflict, View
 
 if TYPE_CHECKING:
+    from dvidcore.datatypes.checks import Examination
     from dvidcore.repos import Database, InstanceRecord, Repo
     from dvidcore.versions import Node
 
@@ -51,10 +54,7 @@ _SOME = 1000
 _USER = b',"User":'
 
 _FORMS = (
-    switch("json", False, "answers a JSON object key → value; each value must be JSON, an empty one is {}"),
-    switch("tar", False, "answers a tar file with a member per key"),
-    switch("jsontar", False, "the same as tar"),
-    switch("protobuf", False, "answers a KeyValues message, which is the default"),
+    *FORMS,
     switch("check", True, "with json: false passes on values without making sure that they are JSON"),
 )
 _USERID = text("userid", None, "only the records of this user, who is then named in them")
@@ -173,7 +173,7 @@ class KeyValue(DataType):
     @endpoint("POST", "keyvalues")
     def post_keyvalues(self, call: Call) -> None:
         """Stores the pairs of a KeyValues message, all or none; of a repeated key the last value stays."""
-        self._write(call, _posted(call))
+        self._write(call, posted(call.body))
 
     # -- the mutation log ---------------------------------------------------------------------------------------------
 
@@ -282,6 +282,16 @@ class KeyValue(DataType):
     def row_name(self, prefix_key: bytes) -> str:
         return f'key "{text_of(type_key_of(prefix_key))[:200]}"'
 
+    def check(self, exam: Examination) -> None:
+        for key, entries in exam.grouped(*kind_range(self.record.id, PAIR), "values"):
+            for version, value in entries:
+                if not len(value):
+                    continue
+                try:
+                    codecs.unpack(value)
+                except StoreError as e:
+                    exam.found("value", self.row_name(key), e, "a value that unpacks", version=version)
+
     def _write(self, call: Call, pairs: Iterable[tuple[str, Buffer | None]]) -> None:
         """Writes pairs and their log records, all or none; ``None`` deletes."""
         record = self.record
@@ -322,12 +332,3 @@ class KeyValue(DataType):
 
 
 _ACCEPT_RANGES = {"Accept-Ranges": "bytes"}
-
-
-def _posted(call: Call) -> Iterator[tuple[str, bytes]]:
-    try:
-        yield from wire.read_key_values(call.body.read)
-    except BadRequest:
-        raise
-    except ValueError as e:
-        raise BadRequest(f"the body is not a KeyValues message: {e}") from None

@@ -14,7 +14,8 @@ from typing import Any
 import orjson
 
 from dvidcore import wire
-from dvidcore.datatypes.base import JSON, OCTETS, Buffer, Reply
+from dvidcore.datatypes.arguments import switch
+from dvidcore.datatypes.base import JSON, OCTETS, Body, Buffer, Reply
 from dvidcore.datatypes.byterange import check_bounds
 from dvidcore.errors import BadRequest
 
@@ -25,6 +26,14 @@ Wanted = tuple[str, int | None, int | None]
 TAR = "application/tar"
 WHOLE = 16 << 20
 """Answers up to this size are held in memory; larger ones are streamed."""
+
+FORMS = (
+    switch("json", False, "answers a JSON object key → value; each value must be JSON, an empty one is {}"),
+    switch("tar", False, "answers a tar file with a member per key"),
+    switch("jsontar", False, "the same as tar"),
+    switch("protobuf", False, "answers a KeyValues message, which is the default"),
+)
+"""Query parameters for the form of an answer."""
 
 _TAR_BLOCK = 512
 
@@ -38,6 +47,16 @@ def form_of(json: bool = False, tar: bool = False, jsontar: bool = False, protob
     if json + tar + protobuf > 1:
         raise BadRequest("only one of json, tar (or jsontar) and protobuf may be true")
     return "json" if json else "tar" if tar else "protobuf"
+
+
+def posted(body: Body) -> Iterator[tuple[str, bytes]]:
+    """The pairs of a ``KeyValues`` message; BadRequest on reaching what is none."""
+    try:
+        yield from wire.read_key_values(body.read)
+    except BadRequest:
+        raise
+    except ValueError as e:
+        raise BadRequest(f"the body is not a KeyValues message: {e}") from None
 
 
 def wanted_of_protobuf(body: bytes) -> list[Wanted]:

@@ -1,0 +1,1 @@
+"""neuronjson: one JSON annotation per body, with queries over all of them."""

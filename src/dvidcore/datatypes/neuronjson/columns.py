@@ -1,0 +1,275 @@
+"""All annotations of a version as columns in memory: a field is an array of codes, which stand for its distinct values.
+
+So a condition is put to each distinct value once, however many bodies have it, and an annotation is kept in a byte or
+a few for each of its fields. The rows of a table are the bodies in ascending order. A table never changes; the next one
+is made from it and shares the columns in which nothing was changed. The dictionaries of values only grow, so older
+tables can go on using them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from dvidcore.datatypes.neuronjson.annotation import MAIN, TIMES, USERS, Annotation, Selection
+
+Value = str | int | bytes | tuple[int, ...] | tuple[str, ...] | None
+"""A JSON value in a dictionary: texts and integers as they are, lists of either as tuples, all others as JSON text."""
+Codes = NDArray[np.unsignedinteger[Any]]
+Rows = NDArray[np.intp]
+
+ABSENT = 0
+"""The code of a field that an annotation does not have."""
+
+_PIECE = 2000
+"""Annotations that are written together."""
+_KEPT_TEXTS = 20_000
+"""Texts of values of one field that are kept while an answer is made."""
+_SCALARS = frozenset({str, int, type(None)})
+
+
+def _value(given: Any) -> Value:
+    """A JSON value as a dictionary holds it. Equal values are those of equal type."""
+    kind = type(given)
+    if kind in _SCALARS:
+        found: Value = given
+        return found
+    if kind is list and set(map(type, given)) in ({int}, {str}):
+        return tuple(given)
+    return orjson.dumps(given)
+
+
+def _members(value: Value) -> tuple[Any, ...]:
+    """The members of a list of numbers or of texts; nothing for other values."""
+    if type(value) is tuple:
+        return value
+    if type(value) is bytes and value[:1] == b"[":
+        members = orjson.loads(value)
+        if {int, float}.issuperset(map(type, members)):
+            return tuple(members)
+    return ()
+
+
+_growing = threading.Lock()  # the tables of several versions share dictionaries
+
+
+class Dictionary(dict[Value, int]):
+    """The distinct values of one field → their codes; ``by_code`` is the other way around."""
+
+    __slots__ = ("by_code", "lists")
+
+    def __init__(self) -> None:
+        super().__init__({None: ABSENT})
+        self.by_code: list[Value] = [None]
+        self.lists: list[tuple[int, tuple[Any, ...]]] = []
+        """(code, members) of the values that are lists of numbers or of texts."""
+
+    def __missing__(self, value: Value) -> int:
+        with _growing:
+            code = self.get(value)
+            if code is None:
+                code = len(self.by_code)
+                self.by_code.append(value)
+                if members := _members(value):
+                    self.lists.append((code, members))
+                self[value] = code
+        return code
+
+    def encode(self, values: list[Any]) -> Codes:
+        """The codes of JSON values, of which new ones are added; ``None`` is an absent one."""
+        if not _SCALARS.issuperset(map(type, values)):
+            values = [_value(value) for value in values]
+        codes = list(map(self.__getitem__, values))
+        return np.array(codes, smallest(len(self.by_code)))
+
+    def text(self, code: int) -> bytes:
+        """The JSON text of a value."""
+        value = self.by_code[code]
+        return value if type(value) is bytes else orjson.dumps(value)
+
+    def used(self, codes: Codes) -> Rows:
+        """The codes that occur in an array, ascending, without that of absence."""
+        seen = np.zeros(len(self.by_code), np.bool_)
+        seen[codes] = True
+        seen[ABSENT] = False
+        return np.flatnonzero(seen)
+
+
+def smallest(count: int) -> type[np.unsignedinteger[Any]]:
+    """The type of the codes of ``count`` values."""
+    return np.uint8 if count <= 1 << 8 else np.uint16 if count <= 1 << 16 else np.uint32
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One field: the code of each row's value."""
+
+    dictionary: Dictionary
+    codes: Codes
+
+    @property
+    def nbytes(self) -> int:
+        """About how much memory it takes."""
+        return self.codes.nbytes + 200 * len(self.dictionary.by_code)
+
+    def replaced(self, where: Rows, codes: Codes) -> Column:
+        """With other codes in some rows."""
+        if np.array_equal(self.codes[where], codes):
+            return self
+        changed = self.codes.astype(np.promote_types(self.codes.dtype, codes.dtype))
+        changed[where] = codes
+        return Column(self.dictionary, changed).compacted()
+
+    def compacted(self) -> Column:
+        """With a dictionary of its own that lacks values which no row has any more, where there are too many of these."""
+        values = self.dictionary.by_code
+        if len(values) < 2 * len(self.codes) + 1000:
+            return self
+        used = self.dictionary.used(self.codes)
+        dictionary = Dictionary()
+        place = np.zeros(len(values), smallest(len(used) + 1))
+        for code in used.tolist():
+            place[code] = dictionary[values[code]]
+        return Column(dictionary, place[self.codes])
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The annotations of one version, of the sections that were asked for so far."""
+
+    bodies: NDArray[np.uint64]
+    """Ascending."""
+    sections: Mapping[int, Mapping[str, Column]]
+    """Section → field → column."""
+
+    @property
+    def nbytes(self) -> int:
+        """About how much memory it takes."""
+        return self.bodies.nbytes + sum(
+            column.nbytes for columns in self.sections.values() for column in columns.values()
+        )
+
+    def column(self, section: int, name: str) -> Column | None:
+        """The column of a field in a section; ``None`` where no annotation ever had it."""
+        return self.sections[section].get(name)
+
+    def shown(self, selection: Selection) -> list[tuple[str, Column]]:
+        """The fields that are shown and their columns, in the order of a stored annotation."""
+        return [
+            (name, self.sections[section][name])
+            for section in (MAIN, USERS, TIMES)
+            if section in selection.sections
+            for name in sorted(self.sections[section])
+            if selection.shows(name)
+        ]
+
+    def texts(self, rows: Rows, shown: list[tuple[str, Column]]) -> Iterator[bytes]:
+        """The annotations of some rows as JSON, with commas between them, in pieces of some thousand."""
+        fragments = [_Fragments(name, column.dictionary) for name, column in shown]
+        for start in range(0, len(rows), _PIECE):
+            some = rows[start : start + _PIECE]
+            parts: list[Iterable[bytes]] = [[b',{"bodyid":%d' % body for body in self.bodies[some].tolist()]]
+            for (_, column), texts in zip(shown, fragments, strict=True):
+                codes = column.codes[some]
+                if codes.any():
+                    parts.append(texts.of(codes))
+            parts.append([b"}"] * len(some))
+            yield b"".join(chain.from_iterable(zip(*parts, strict=True)))[1:]
+
+    def with_any(self, shown: list[tuple[str, Column]]) -> NDArray[np.bool_]:
+        """Which rows have one of some columns."""
+        found = np.zeros(len(self.bodies), np.bool_)
+        for _, column in shown:
+            found |= column.codes != ABSENT
+        return found
+
+    def changed(self, bodies: NDArray[np.uint64], fields: Mapping[int, list[Annotation | None]]) -> Table:
+        """The table in which some bodies (ascending) have other annotations, or none: for each section their fields."""
+        present = np.array([found is not None for found in next(iter(fields.values()))], np.bool_)
+        where = np.searchsorted(self.bodies, bodies)
+        inside = np.zeros(len(bodies), np.bool_)
+        inside[where < len(self.bodies)] = True
+        inside[inside] = self.bodies[where[inside]] == bodies[inside]
+        order: Rows | None = None
+        old = self.bodies
+        if (inside & ~present).any() or (present & ~inside).any():
+            # The rows that stay, then those that are new, in the order of their bodies. A new row is taken from the
+            # place behind the last, where all columns are absent.
+            stay = np.ones(len(old), np.bool_)
+            stay[where[inside & ~present]] = False
+            added = bodies[present & ~inside]
+            joined = np.concatenate([old[stay], added])
+            sources = np.concatenate([np.flatnonzero(stay), np.full(len(added), len(old))])
+            sort = np.argsort(joined, kind="stable")
+            old, order = joined[sort], sources[sort]
+        at = np.searchsorted(old, bodies[present])
+        sections: dict[int, dict[str, Column]] = {}
+        for section, columns in self.sections.items():
+            found = [fields_ for fields_ in fields[section] if fields_ is not None]
+            names = set().union(*found)
+            next_: dict[str, Column] = {}
+            for name in columns.keys() | names:
+                column = columns.get(name) or Column(Dictionary(), np.zeros(len(self.bodies), np.uint8))
+                if order is not None:
+                    column = Column(column.dictionary, np.append(column.codes, column.codes.dtype.type(ABSENT))[order])
+                next_[name] = column.replaced(at, column.dictionary.encode([f.get(name) for f in found]))
+            sections[section] = next_
+        return Table(old, sections)
+
+
+class _Fragments(dict[int, bytes]):
+    """Code → the member of a JSON object with a comma before it, as it is asked for; nothing for an absent value."""
+
+    __slots__ = ("_dictionary", "_name")
+
+    def __init__(self, name: str, dictionary: Dictionary) -> None:
+        super().__init__()
+        self._dictionary = dictionary
+        self._name = b",%b:" % orjson.dumps(name)
+
+    def of(self, codes: Codes) -> list[bytes]:
+        if len(self) > _KEPT_TEXTS:
+            self.clear()
+        return list(map(self.__getitem__, codes.tolist()))
+
+    def __missing__(self, code: int) -> bytes:
+        text = self._name + self._dictionary.text(code) if code != ABSENT else b""
+        self[code] = text
+        return text
+
+
+class Builder:
+    """Makes the columns of one section from the annotations in the order of their bodies."""
+
+    def __init__(self) -> None:
+        self._dictionaries: dict[str, Dictionary] = {}
+        self._parts: dict[str, list[tuple[int, Codes]]] = {}
+        self._count = 0
+
+    def add(self, annotations: list[Annotation]) -> None:
+        """The next annotations: their fields of the section."""
+        for name in set().union(*annotations):
+            dictionary = self._dictionaries.get(name)
+            if dictionary is None:
+                dictionary = self._dictionaries[name] = Dictionary()
+                self._parts[name] = []
+            codes = dictionary.encode([annotation.get(name) for annotation in annotations])
+            self._parts[name].append((self._count, codes))
+        self._count += len(annotations)
+
+    def columns(self) -> dict[str, Column]:
+        """The columns of all that was added."""
+        found = {}
+        for name, dictionary in self._dictionaries.items():
+            codes = np.zeros(self._count, smallest(len(dictionary.by_code)))
+            for start, part in self._parts[name]:
+                codes[start : start + len(part)] = part
+            found[name] = Column(dictionary, codes)
+        return found

@@ -23,9 +23,11 @@ from dvidcore.datatypes.arguments import KINDS, Kind, Query
 from dvidcore.errors import BadRequest, Conflict, TooLarge
 from dvidcore.repos import blobs
 from dvidcore.storage.engine import Batch, Engine, Snapshot
+from dvidcore.storage.keys import instance_range
 from dvidcore.storage.versioned import Ancestry, KeyConflict, View
 
 if TYPE_CHECKING:
+    from dvidcore.datatypes.checks import Examination
     from dvidcore.datatypes.following import Change, Guard
     from dvidcore.datatypes.registry import Instances
     from dvidcore.repos import Database, InstanceRecord, Repo
@@ -436,6 +438,11 @@ class DataType:
         uuid = self.record.data_uuid
         return [self.instances.of(self.repo, r) for r in self.repo.instances.values() if uuid in r.syncs]
 
+    def sources(self) -> list[DataType]:
+        """The instances that this one is synced with, in the order of the syncs."""
+        by_uuid = self.repo.by_data_uuid
+        return [self.instances.of(self.repo, by_uuid[uuid]) for uuid in self.record.syncs if uuid in by_uuid]
+
     def follow(self, call: Call, change: Change, batch: Batch) -> Guard:
         """Adds to the batch what follows, for this instance, from a change of one that it is synced with.
 
@@ -443,6 +450,20 @@ class DataType:
         raised in the batch. Most types need not do anything: what they answer is put together when it is asked for.
         """
         return {}
+
+    def follow_later(self, source: DataType, version: int, intents: Sequence[Mapping[str, Any]]) -> None:
+        """Brings what intents (``Change.intent``) of a source in another store name to the source's present state."""
+
+    def begin(self) -> None:
+        """Called once, when the instance is first used: goes on with what a crash interrupted."""
+
+    def check(self, exam: Examination) -> None:
+        """Reports, in all versions, what is stored and cannot be right, and mends it where the examination repairs.
+
+        Here each row is read; a type that knows more of its rows says more.
+        """
+        for _ in exam.grouped(*instance_range(self.record.id), "rows"):
+            pass
 
     def publish(self, call: Call, records: Sequence[bytes]) -> None:
         """Hands the log records of a mutation, once it is stored, to the file log where one is configured."""

@@ -4,25 +4,38 @@ A follower takes part in the write that it follows. It puts its own rows into th
 reader, and after a crash, the labels and what follows them are both as before or both changed. ``tell`` is called by
 whoever changes an instance, with the batch that is about to be written; each follower's ``follow`` may in turn tell its
 own followers. A change says what it needs to say of the state after it, since nothing of that is in the store yet.
+
+A follower in another store cannot take part in the batch. For it the batch holds an *intent*: a row of the source that
+says what changed. Whoever next uses the follower calls ``catch_up`` first, which brings what the intents name to the
+state of the source and then removes them. That is the same however often it is done, so a crash in between is harmless.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from dvidcore.geometry import ZYX
+from dvidcore.storage.engine import Batch
+from dvidcore.storage.keys import data_prefix, prefix_range, version_bytes, version_of
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.base import Call, DataType
-    from dvidcore.storage.engine import Batch
 
 Guard = dict[bytes, bytes | None]
 """Keys, and the values that must still stand under them when a batch is written."""
+
+INTENT = 0xF0
+"""The kind of a source's rows that hold intents: the follower's instance id (4 bytes), 12 bytes that make it unique."""
+
+_AT_ONCE = 1000  # intents that are carried out together
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +46,10 @@ class Change:
     """What was done, in the words of DVID's messages: ``merge``, ``cleave``, ``mutate-block`` …"""
     mutation: int
     """The id of the mutation."""
+
+    def intent(self) -> Mapping[str, Any]:
+        """What of this change a follower needs to know to carry it out later, JSON-able."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +68,43 @@ class LabelChange(Change):
     losing: tuple[int, ...] | None = None
     """The bodies that voxels of ``blocks`` belonged to before; None where it can be any."""
 
+    def intent(self) -> Mapping[str, Any]:
+        """``bodies`` that are gone, ``blocks`` as ``block`` tells, and ``losing``."""
+        return {
+            "bodies": list(self.bodies),
+            "block": list(self.block),
+            "blocks": self.blocks.tolist(),
+            "losing": None if self.losing is None else list(self.losing),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Annotation elements on bodies, each once for each body that it is on."""
+
+    bodies: NDArray[np.uint64]
+    """(n,)"""
+    kinds: NDArray[np.uint8]
+    """(n,): as ``annotation.elements.KINDS``."""
+    positions: NDArray[np.int64]
+    """(n, 3): voxels z, y, x."""
+
+    @classmethod
+    def none(cls) -> Counted:
+        return cls(np.empty(0, np.uint64), np.empty(0, np.uint8), np.empty((0, 3), np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class ElementChange(Change):
+    """A change of which annotation elements are on which bodies: what left them, then what came to them."""
+
+    removed: Counted
+    added: Counted
+
+    def intent(self) -> Mapping[str, Any]:
+        """The ``bodies`` whose elements changed."""
+        return {"bodies": np.unique(np.concatenate((self.removed.bodies, self.added.bodies))).tolist()}
+
 
 def tell(source: DataType, call: Call, change: Change, batch: Batch) -> Guard:
     """Has all followers of an instance add to the batch what follows from a change at the call's version.
@@ -60,5 +114,39 @@ def tell(source: DataType, call: Call, change: Change, batch: Batch) -> Guard:
     """
     guard: Guard = {}
     for follower in source.followers():
-        guard |= follower.follow(call.of(follower), change, batch)
+        if follower.engine is source.engine:
+            guard |= follower.follow(call.of(follower), change, batch)
+        else:
+            unique = change.mutation.to_bytes(8, "big") + os.urandom(4)
+            key = _intents(source, follower) + unique + version_bytes(call.version)
+            batch.put(key, orjson.dumps(change.intent()))
     return guard
+
+
+def catch_up(follower: DataType) -> None:
+    """Carries out what changed in the sources of an instance that lie in other stores, before the instance is used."""
+    for source in follower.sources():
+        if source.engine is follower.engine or follower.database.read_only:
+            continue
+        start, stop = prefix_range(_intents(source, follower))
+        while rows := list(islice(source.engine.scan(start, stop), _AT_ONCE)):
+            by_version: dict[int, list[Mapping[str, Any]]] = {}
+            for key, value in rows:
+                by_version.setdefault(version_of(key), []).append(orjson.loads(bytes(value)))
+            for version in sorted(by_version):  # parents first
+                if version in follower.repo.dag.nodes:
+                    follower.follow_later(source, version, by_version[version])
+            done = Batch()
+            for key, _ in rows:
+                done.delete(key)
+            source.engine.write(done, sync=follower.database.options.sync)
+
+
+def _intents(source: DataType, follower: DataType) -> bytes:
+    """What the keys of a source's intents for a follower start with."""
+    return data_prefix(source.record.id, INTENT) + follower.record.id.to_bytes(4, "big")
+
+
+def merged_intents(intents: Sequence[Mapping[str, Any]]) -> set[int]:
+    """All ``bodies`` that intents name."""
+    return {body for intent in intents for body in intent["bodies"]}

@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 BUILT_IN: Mapping[str, str] = {
     "float32blk": "dvidcore.datatypes.imageblk:Float32Block",
     "imagetile": "dvidcore.datatypes.imagetile.datatype:ImageTile",
+    "googlevoxels": "dvidcore.datatypes.remote:GoogleVoxels",
     "keyvalue": "dvidcore.datatypes.keyvalue:KeyValue",
     "labelarray": "dvidcore.datatypes.labels.labelarray:LabelArray",
     "labelgraph": "dvidcore.datatypes.labelgraph.datatype:LabelGraph",
     "labelmap": "dvidcore.datatypes.labels.labelmap:LabelMap",
     "multichan16": "dvidcore.datatypes.multichan16.datatype:MultiChannel",
     "neuronjson": "dvidcore.datatypes.neuronjson.datatype:NeuronJSON",
+    "remotevolume": "dvidcore.datatypes.remote:RemoteVolume",
     "rgba8blk": "dvidcore.datatypes.imageblk:RGBA8Block",
     "roi": "dvidcore.datatypes.roi.datatype:ROI",
     "uint16blk": "dvidcore.datatypes.imageblk:UInt16Block",
@@ -79,6 +81,8 @@ class Instances:
             made = datatype(record.typename)(self.database, repo, record)
             made.instances = self
             bound = self._bound.setdefault(record.id, made)
+            if bound is made:
+                made.begin()
         if bound.record is not record:
             bound.record = record
         return bound

@@ -24,6 +24,7 @@ from dvidcore.mutations.jsonlog import JsonLog
 from dvidcore.repos import records
 from dvidcore.repos.change import Change
 from dvidcore.repos.deletion import Deleter, Deletion
+from dvidcore.repos.jobs import Jobs
 from dvidcore.repos.records import InstanceRecord, row_key
 from dvidcore.repos.repo import Repo
 from dvidcore.storage.engine import Engine, Snapshot
@@ -121,6 +122,8 @@ class Core:
             recover(engine)
         self._load()
         self._deleter = Deleter(self.stores, self._meta)
+        self.jobs = Jobs()
+        """What goes on after its request was answered."""
         if not read_only:
             self._deleter.add(self._deletions())
 
@@ -147,6 +150,7 @@ class Core:
 
     def close(self) -> None:
         """Stops the background work, which the next start goes on with, and closes the stores."""
+        self.jobs.close()
         self._deleter.close()
         if self.options.json_log is not None:
             self.options.json_log.close()

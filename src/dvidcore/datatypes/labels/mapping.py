@@ -1,61 +1,184 @@
 """Which body a supervoxel belongs to, at any version: a native table over the MAPPING rows.
 
-The table is a cache: it is filled from the rows at first use and knows the generation of the mapping that it holds. A
-snapshot that shows a newer generation makes it read the rows again.
+The table is a cache, filled from the rows at first use, and runs ahead of the snapshots of requests that began earlier.
+So beside it stands which supervoxels the last generations of the mapping changed. What a request asks of these, if its
+snapshot is of another generation than the table, is read from the rows that its snapshot shows; so every answer is
+exactly that of the snapshot. Whatever the table cannot know, since another process wrote it, makes it read the rows
+again.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore import labels
 from dvidcore.datatypes.labels.rows import BODY_OFFSET, Rows, unpack_u64
-from dvidcore.storage.engine import Engine, Snapshot
-from dvidcore.storage.versioned import Ancestry
+from dvidcore.storage.engine import Engine, Snapshot, Value
+from dvidcore.storage.versioned import Ancestry, View
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.base import Call
 
+Labels = NDArray[np.uint64]
+
 _CHUNK = 100_000  # rows that are in memory at once while the table is filled
+_GENERATIONS = 1000
+_REMEMBERED = 2_000_000  # supervoxels of all generations that are remembered
+_NONE = np.empty(0, np.uint64)
+
+
+class _Generation(NamedTuple):
+    """What one generation of the mapping changed."""
+
+    number: int
+    supervoxels: Labels
+    """Ascending, each once."""
 
 
 class Mapped:
-    """The mapping as one version sees it."""
+    """The mapping as one version sees it in a table."""
 
     __slots__ = ("_rank", "_table", "identity")
 
-    def __init__(self, table: labels.Mapping, ancestry: Ancestry) -> None:
+    def __init__(self, table: labels.Mapping, ancestry: Ancestry, rank: NDArray[np.uint32] | None = None) -> None:
+        """``rank``: that of ``rank_of``, where it is known."""
         self._table = table
+        self._rank = rank_of(ancestry) if rank is None else rank
         self.identity = len(table) == 0
         """No supervoxel is mapped at all."""
-        self._rank: NDArray[np.uint32] | None = None if self.identity else rank_of(ancestry)
 
-    def bodies(self, supervoxels: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        """The body of each supervoxel, uint64 of the same length: itself where it is not mapped, 0 where split away."""
-        if self._rank is None:
-            return supervoxels
-        return self._table.lookup(supervoxels, self._rank)
+    def bodies(self, supervoxels: Labels) -> Labels:
+        """The body of each supervoxel, uint64 of the same shape: itself where it is not mapped, 0 where split away."""
+        return supervoxels if self.identity else self._table.lookup(supervoxels, self._rank)
 
     def body(self, supervoxel: int) -> int:
         """The body of one supervoxel."""
         return int(self.bodies(np.array([supervoxel], np.uint64))[0])
 
-    def has_entry(self, supervoxels: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    def has_entry(self, supervoxels: Labels) -> NDArray[np.bool_]:
         """Of each supervoxel whether it is mapped, be it to itself, which ``bodies`` does not tell."""
-        if self._rank is None:
-            return np.zeros(len(supervoxels), np.bool_)
+        if self.identity:
+            return np.zeros(supervoxels.shape, np.bool_)
         return self._table.mapped(supervoxels, self._rank)
 
-    def items(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    def items(self) -> tuple[Labels, Labels]:
         """All visible (supervoxels, bodies) that are not mapped to themselves, ascending by supervoxel."""
-        if self._rank is None:
-            return np.empty(0, np.uint64), np.empty(0, np.uint64)
-        return self._table.items(self._rank)
+        return (_NONE, _NONE) if self.identity else self._table.items(self._rank)
+
+
+class _Exact(Mapped):
+    """The same in one snapshot, though the table may have run ahead of it."""
+
+    __slots__ = ("_asked", "_cache", "_changed", "_generation", "_rows", "_since", "_view")
+
+    def __init__(self, cache: MappingCache, view: View, generation: int, asked: list[Labels | None] | None) -> None:
+        super().__init__(cache.table, view.ancestry, cache.rank(view.ancestry))
+        self.identity = cache.empty()
+        self._cache = cache
+        self._rows = cache.rows
+        self._view = view
+        self._generation = generation
+        self._since = (0, 0)
+        self._changed = _NONE
+        self._asked = asked
+
+    def bodies(self, supervoxels: Labels) -> Labels:
+        if self._asked is not None:
+            self._asked.append(supervoxels)
+        low = min(self._generation, self._cache.generation)  # before the table is asked
+        found = super().bodies(supervoxels)
+        unsure = self._unsure(supervoxels, low)
+        if unsure is not None:
+            found[unsure] = self._stored(supervoxels[unsure])[0]
+        return found
+
+    def has_entry(self, supervoxels: Labels) -> NDArray[np.bool_]:
+        if self._asked is not None:
+            self._asked.append(supervoxels)
+        low = min(self._generation, self._cache.generation)
+        found = super().has_entry(supervoxels)
+        unsure = self._unsure(supervoxels, low)
+        if unsure is not None:
+            found[unsure] = self._stored(supervoxels[unsure])[1]
+        return found
+
+    def items(self) -> tuple[Labels, Labels]:
+        if self._asked is not None:
+            self._asked.append(None)
+        low = min(self._generation, self._cache.generation)
+        supervoxels, bodies = super().items()
+        if self.identity:
+            return supervoxels, bodies
+        changed = self._changed_since(low)
+        if changed is None:
+            table = labels.Mapping()
+            fill(table, self._view.snapshot, self._rows)
+            return table.items(self._rank)
+        if not len(changed):
+            return supervoxels, bodies
+        kept = ~_among(changed, supervoxels)
+        found, _ = self._stored(changed)
+        other = found != changed
+        supervoxels = np.concatenate((supervoxels[kept], changed[other]))
+        bodies = np.concatenate((bodies[kept], found[other]))
+        order = np.argsort(supervoxels)
+        return supervoxels[order], bodies[order]
+
+    def _unsure(self, supervoxels: Labels, low: int) -> NDArray[np.bool_] | None:
+        """Where the table may have known another generation than the snapshot's; None for nowhere.
+
+        ``low`` is what the table had for certain before it was asked; this is called after it.
+        """
+        if self.identity:
+            return None
+        changed = self._changed_since(low)
+        if changed is None:
+            return np.ones(supervoxels.shape, np.bool_)
+        if not len(changed):
+            return None
+        hit = _among(changed, supervoxels)
+        return hit if hit.any() else None
+
+    def _changed_since(self, low: int) -> Labels | None:
+        """The supervoxels that generations above ``low`` changed, ascending; None where they are not known."""
+        recent = self._cache.recent
+        if not recent or recent[-1].number <= low:
+            return _NONE if low >= self._cache.known_from else None
+        if self._since != (low, recent[-1].number):
+            changed = self._cache.changed_since(low)
+            if changed is None:
+                return None
+            self._since, self._changed = (low, recent[-1].number), changed
+        return self._changed
+
+    def _stored(self, supervoxels: Labels) -> tuple[Labels, NDArray[np.bool_]]:
+        """(the bodies of supervoxels, whether each has an entry) by the rows of the snapshot."""
+        some, back = np.unique(supervoxels, return_inverse=True)
+        found, there = some.copy(), np.zeros(len(some), np.bool_)
+        for k, value in enumerate(self._values(self._rows.mapping_keys(some))):
+            if value is not None:
+                found[k], there[k] = unpack_u64(value), True
+        return found[back], there[back]
+
+    def _values(self, keys: list[bytes]) -> Iterable[Value | None]:
+        if self._view.ancestry.linear:
+            return self._view.get_many(keys)
+        # As the table does, the nearest wins, also of entries that merged versions each wrote.
+        rank = self._view.ancestry.rank
+        entries = ([(rank[v], body) for _, v, body in self._view.scan_entries(k, k + b"\xff" * 4)] for k in keys)
+        return (max(found)[1] if found else None for found in entries)
+
+
+def _among(known: Labels, supervoxels: Labels) -> NDArray[np.bool_]:
+    """Whether each supervoxel is in ``known``, ascending and not empty."""
+    found: NDArray[np.bool_] = known[np.minimum(np.searchsorted(known, supervoxels), len(known) - 1)] == supervoxels
+    return found
 
 
 def rank_of(ancestry: Ancestry) -> NDArray[np.uint32]:
@@ -67,50 +190,102 @@ def rank_of(ancestry: Ancestry) -> NDArray[np.uint32]:
 
 
 class MappingCache:
-    """The native table of an instance, filled on first use."""
+    """The native table of an instance, filled on first use.
+
+    Writers of this process call ``begin`` before they write and ``wrote`` or ``failed`` after it, one at a time.
+    """
 
     def __init__(self, engine: Engine, rows: Rows) -> None:
         self._engine = engine
-        self._rows = rows
-        self._table = labels.Mapping()
-        self._generation = -1
+        self.rows = rows
         self._lock = threading.Lock()
-        self._seen: dict[int, tuple[Ancestry, int, Mapped]] = {}
+        self._ranks: dict[int, tuple[Ancestry, NDArray[np.uint32]]] = {}
+        self.table = labels.Mapping()
+        self.generation = -1
+        """The table has all of this generation, and perhaps some of those in ``recent``."""
+        self.known_from = 0
+        """Which supervoxels the generations above this one changed is in ``recent``."""
+        self.recent: tuple[_Generation, ...] = ()
 
-    def at(self, call: Call) -> Mapped:
-        """The mapping at the call's version, at least as new as the call's snapshot."""
-        generation = unpack_u64(call.snapshot.get(self._rows.mapped))
-        if generation > self._generation:
-            self._load(call.snapshot, generation)
-        ancestry = call.ancestry
-        kept = self._seen.get(ancestry.version)
-        if kept is not None and kept[0] is ancestry and kept[1] == self._generation:
-            return kept[2]
-        mapped = Mapped(self._table, ancestry)
-        self._seen[ancestry.version] = (ancestry, self._generation, mapped)
-        return mapped
+    def at(self, call: Call, asked: list[Labels | None] | None = None) -> Mapped:
+        """The mapping at the call's version, in the state of the call's snapshot.
 
-    def wrote(self, version: int, supervoxels: NDArray[np.uint64], bodies: NDArray[np.uint64], generation: int) -> None:
-        """Takes over what this process has just written, so that nothing needs to be read again."""
+        What is asked of it is added to ``asked``, if given: supervoxels, or None for all.
+        """
+        generation = known = unpack_u64(call.snapshot.get(self.rows.mapped))
+        if generation > self.generation:
+            recent = self.recent
+            if self.generation < 0 or not recent or recent[-1].number < generation:
+                self._load(call.snapshot, generation)
+            elif self._engine.shared:
+                known = -1  # it may be the next generation of this process or of another
+        return _Exact(self, call.view, known, asked)
+
+    def empty(self) -> bool:
+        """Whether nothing is mapped, nor about to be."""
+        return len(self.table) == 0 and not self.recent
+
+    def changed_since(self, generation: int) -> Labels | None:
+        """The supervoxels that later generations changed, or that are about to be, ascending; None if not known."""
+        recent = self.recent
+        if generation < self.known_from:
+            return None
+        changed = [g.supervoxels for g in recent if g.number > generation]
+        return changed[0] if len(changed) == 1 else np.unique(np.concatenate([_NONE, *changed]))
+
+    def rank(self, ancestry: Ancestry) -> NDArray[np.uint32]:
+        """``rank_of``, kept."""
+        kept = self._ranks.get(ancestry.version)
+        if kept is None or kept[0] is not ancestry:
+            kept = self._ranks[ancestry.version] = (ancestry, rank_of(ancestry))
+        return kept[1]
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def begin(self, generation: int, supervoxels: Labels) -> None:
+        """Says which supervoxels (ascending, each once) the next generation changes, before it is written."""
         with self._lock:
-            if generation == self._generation + 1:
-                self._table.update(version, supervoxels, bodies)
-                self._generation = generation
+            if generation != self.generation + 1:
+                return  # the rows will be read anyway
+            recent = [*self.recent, _Generation(generation, supervoxels)]
+            held = sum(len(g.supervoxels) for g in recent)
+            while len(recent) > _GENERATIONS or (held > _REMEMBERED and len(recent) > 1):
+                held -= len(recent[0].supervoxels)
+                self.known_from = recent.pop(0).number
+            self.recent = tuple(recent)
+
+    def wrote(self, version: int, supervoxels: Labels, bodies: Labels, generation: int) -> None:
+        """Takes over what was written, so that nothing needs to be read again."""
+        with self._lock:
+            if generation == self.generation + 1 and self.recent and self.recent[-1].number == generation:
+                self.table.update(version, supervoxels, bodies)
+                self.generation = generation
+
+    def failed(self, generation: int) -> None:
+        """Takes back what ``begin`` said: nothing was written."""
+        with self._lock:
+            if self.recent and self.recent[-1].number == generation > self.generation:
+                self.recent = self.recent[:-1]
 
     def _load(self, snapshot: Snapshot, generation: int) -> None:
         """Reads all rows. Rows are only added or replaced, so older entries of the table never need to go."""
         with self._lock:
-            if generation <= self._generation:
+            if generation <= self.generation:
                 return
-            rows = snapshot.scan(*self._rows.mappings())
-            while chunk := list(islice(rows, _CHUNK)):
-                keys = np.frombuffer(b"".join([k for k, _ in chunk]), np.uint8).reshape(len(chunk), -1)
-                supervoxels = (
-                    np.ascontiguousarray(keys[:, BODY_OFFSET : BODY_OFFSET + 8]).view(">u8")[:, 0].astype(np.uint64)
-                )
-                versions = np.ascontiguousarray(keys[:, -4:]).view(">u4")[:, 0]
-                bodies = np.frombuffer(b"".join([v for _, v in chunk]), "<u8")
-                for version in np.unique(versions):
-                    at = versions == version
-                    self._table.update(int(version), supervoxels[at], bodies[at])
-            self._generation = generation
+            self.known_from = generation  # before the first row: who knows an older snapshot looks there
+            self.recent = ()
+            fill(self.table, snapshot, self.rows)
+            self.generation = generation
+
+
+def fill(table: labels.Mapping, snapshot: Snapshot, rows: Rows) -> None:
+    """Puts all mapping rows of an instance into a table."""
+    found = snapshot.scan(*rows.mappings())
+    while chunk := list(islice(found, _CHUNK)):
+        keys = np.frombuffer(b"".join([k for k, _ in chunk]), np.uint8).reshape(len(chunk), -1)
+        supervoxels = np.ascontiguousarray(keys[:, BODY_OFFSET : BODY_OFFSET + 8]).view(">u8")[:, 0].astype(np.uint64)
+        versions = np.ascontiguousarray(keys[:, -4:]).view(">u4")[:, 0]
+        bodies = np.frombuffer(b"".join([v for _, v in chunk]), "<u8")
+        for version in np.unique(versions):
+            at = versions == version
+            table.update(int(version), supervoxels[at], bodies[at])

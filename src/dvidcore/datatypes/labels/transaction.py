@@ -81,7 +81,7 @@ class Transaction:
         self._seen: dict[bytes, Any] = {}
         self._tiles: dict[bytes, bytes | None] = {}
         self._entries: list[tuple[Labels, Labels]] = []
-        self._mapping_seen = False
+        self._asked: list[Labels | None] = []
         self._counters: LabelCounters | None = None
         self._largest = self._in_use = 0
         self._records: list[tuple[int, dict[str, Any]]] = []
@@ -113,9 +113,8 @@ class Transaction:
         return self.data.index.columns(self.view, body)
 
     def mapped(self) -> Mapped:
-        """The mapping at this version, before this transaction."""
-        self._mapping_seen = True
-        return self.data.mapping.at(self.call)
+        """The mapping at this version, before this transaction. Until the commit, a change of what is asked starts anew."""
+        return self.data.mapping.at(self.call, self._asked)
 
     def blocks(self, scale: int, coords: Collection[ZYX]) -> list[Stored | None]:
         """Stored blocks of a scale, None where there is none. Until the commit, a write to their tiles starts anew."""
@@ -197,10 +196,19 @@ class Transaction:
         view = now.view
         if any(_state(view, key) != state for key, state in self._seen.items()):
             return True
-        relied = [self.data.rows.next] if self._counters is not None else []
-        if self._mapping_seen:
-            relied.append(self.data.rows.mapped)
-        return any(snapshot.get(key) != self.view.snapshot.get(key) for key in relied)
+        if self._counters is not None and self._moved(snapshot, self.data.rows.next):
+            return True
+        return bool(self._asked) and self._moved(snapshot, self.data.rows.mapped) and self._remapped()
+
+    def _moved(self, snapshot: Snapshot, key: bytes) -> bool:
+        return snapshot.get(key) != self.view.snapshot.get(key)
+
+    def _remapped(self) -> bool:
+        """Whether something that was asked of the mapping has changed, or may have."""
+        changed = self.data.mapping.changed_since(unpack_u64(self.view.snapshot.get(self.data.rows.mapped)))
+        if changed is None:
+            return True
+        return any(asked is None or bool(np.isin(asked, changed).any()) for asked in self._asked)
 
     def commit_blocks(self) -> bool:
         """Writes the blocks and nothing else; False, with nothing done, where it was overtaken."""
@@ -247,9 +255,11 @@ class Transaction:
         if mapping is not None:
             # Not in the guard, which the index's generation makes good: so it appears with the last of the mapping.
             final.put(rows.mapped, pack_u64(generation))
+            data.mapping.begin(generation, mapping[0])
         try:
             self._staged.commit(final, sync=data.database.options.sync, guard=guard)
         except GuardFailed:
+            data.mapping.failed(generation)
             return False
         if mapping is not None:
             data.mapping.wrote(now.version, *mapping, generation)

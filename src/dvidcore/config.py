@@ -52,6 +52,7 @@ class ServerConfig:
     pid_file: Path | None = None
     cors_domains: tuple[str, ...] = ()
     allow_timing: bool = False
+    allow_labelmap_split: bool = False
     mode: str = ""
     block_list_file: Path | None = None
     start_webhook: str = ""
@@ -282,6 +283,7 @@ def _server(section: _Section) -> ServerConfig:
         pid_file=section.path("pidFile"),
         cors_domains=section.texts("corsDomains"),
         allow_timing=section.flag("allowTiming", False),
+        allow_labelmap_split=section.flag("allowLabelmapSplit", False),
         mode=section.word("rwmode", "", MODES),
         block_list_file=section.path("blockListFile"),
         start_webhook=text("startWebhook"),

@@ -43,6 +43,7 @@ def open_database(config: Config) -> Database:
             instance_id_start=server.instance_id_start,
             sync=server.sync,
             max_data_request=server.max_data_request,
+            allow_labelmap_split=server.allow_labelmap_split,
             remote=config.remote,
             json_log=None if config.json_log is None else JsonLog(config.json_log),
         )

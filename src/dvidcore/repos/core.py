@@ -74,6 +74,8 @@ class DatabaseOptions:
     """Whether a change is on the disk when it returns; without, the death of the machine may undo it."""
     max_data_request: int = 3 << 30
     """The most bytes of voxels that one answer may have."""
+    allow_labelmap_split: bool = False
+    """Whether labelmaps take ``POST split``, which gives voxels of a body away whatever their supervoxels are."""
     remote: RemoteConfig = field(default_factory=RemoteConfig)
     """Which volumes of other services may be shown, and how they are read."""
     json_log: JsonLog | None = None

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dvidcore import blocks
 from dvidcore.datatypes.labels import stored
@@ -13,6 +17,7 @@ from dvidcore.storage.versioned import KeyConflict, View
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.labels.engine import LabelEngine
+    from dvidcore.datatypes.labels.transaction import Transaction
 
 Stored = bytes | memoryview
 
@@ -67,3 +72,55 @@ def _settled(
 def _vote(children: Sequence[Stored | None], parent: Stored | None, shape: ZYX) -> bytes:
     coded = [None if child is None else stored.coded(child) for child in children]
     return stored.store(blocks.downsample(coded, None if parent is None else stored.coded(parent), shape))
+
+
+# -- any number of blocks, a few of them in memory -----------------------------------------------------------------------
+
+Level = Iterator[tuple[ZYX, bytes]]
+"""Fresh coded blocks of a scale, those with a common parent at any coarser scale one after the other."""
+
+
+def families_together(coords: NDArray[np.int32], scales: int) -> NDArray[np.intp]:
+    """The order of block coordinates, (n, 3) z, y, x, in which those with a common parent at any scale are together."""
+    keys: list[NDArray[np.int32]] = []
+    for scale in range(min(scales, 31) + 1):
+        at = coords >> np.int32(scale)
+        keys += (at[:, 2], at[:, 1], at[:, 0])
+        if not len(at) or (at == at[0]).all():
+            break
+    return np.lexsort(keys)
+
+
+def climb(write: Transaction, fresh: Level) -> None:
+    """Puts all coarser blocks that change with the fresh blocks of scale 0, in the order of ``families_together``.
+
+    An octant whose block is not among the fresh keeps the voxels that are stored, zeros where nothing is. All scales
+    are made at once, so no more blocks are held than a few of each.
+    """
+    for scale in range(1, write.data.scales + 1):
+        fresh = _parents(write, scale, fresh)
+    for _ in fresh:
+        pass
+
+
+def _parents(write: Transaction, scale: int, finer: Level) -> Level:
+    label = write.data
+
+    def vote(family: tuple[ZYX, list[bytes | None]]) -> tuple[ZYX, bytes, bytes]:
+        parent, children = family
+        (old,) = label.get_blocks(write.view, scale, [parent]) if None in children else (None,)
+        block = blocks.downsample(children, None if old is None else stored.coded(old), label.block)
+        return parent, block, stored.store(block)
+
+    for parent, block, value in ordered_map(vote, _families(finer)):
+        write.put_block(scale, parent, value)
+        yield parent, block
+
+
+def _families(finer: Level) -> Iterator[tuple[ZYX, list[bytes | None]]]:
+    """(parent, its eight children) of blocks that come family by family."""
+    for parent, family in groupby(finer, key=lambda item: ZYX(*(c >> 1 for c in item[0]))):
+        children: list[bytes | None] = [None] * 8
+        for at, block in family:
+            children[4 * (at.z & 1) + 2 * (at.y & 1) + (at.x & 1)] = block
+        yield parent, children

@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 
 import orjson
 
-from dvidcore.datatypes.arguments import flag, integer, text
+from dvidcore.datatypes.arguments import Query, flag, integer, text
 from dvidcore.datatypes.base import JSON, OCTETS, TEXT, Call, Reply, Setting, endpoint
 from dvidcore.datatypes.labels import allocation, indices, ingest, inputs, lists, merge, posted, properties, sparse
+from dvidcore.datatypes.labels import split as splitting
 from dvidcore.datatypes.labels.indexed import IndexedVoxels, missing
 from dvidcore.datatypes.labels.voxels import HASH, SCALE, SUPERVOXELS, THROTTLE
 from dvidcore.errors import BadRequest
@@ -60,6 +61,41 @@ class LabelMap(IndexedVoxels):
         """
         self._need_index("merge")
         return merge.merge(self, call)
+
+    @endpoint(
+        "POST",
+        "split-supervoxel/{supervoxel:label}",
+        query=[
+            integer(
+                "split", None, "the id of the supervoxel of the listed voxels; absent: the next one", 1, UINT64_MAX
+            ),
+            integer("remain", None, "the id of the supervoxel of the others; absent: the next one", 1, UINT64_MAX),
+            Query("downres", True, "false: coarser scales keep the old id", lambda v, _: v != "false", "true|false"),
+        ],
+        answers=JSON,
+    )
+    def post_split_supervoxel(
+        self, call: Call, supervoxel: int, split: int | None, remain: int | None, downres: bool
+    ) -> dict[str, int]:
+        """Splits a supervoxel: the voxels of a binary sparse volume become one, its other voxels another supervoxel.
+
+        Both belong to its body. Every voxel must be the supervoxel's, and some must be left; ids that are given must be
+        new. Answers ``{"SplitSupervoxel": n, "RemainSupervoxel": n, "MutationID": n}``.
+        """
+        self._need_index("split-supervoxel")
+        return splitting.split_supervoxel(self, call, supervoxel, split=split, remain=remain, downres=downres)
+
+    @endpoint("POST", "split/{label:label}", answers=JSON)
+    def post_split(self, call: Call, label: int) -> dict[str, int]:
+        """Splits a body: the voxels of a binary sparse volume become a new body, with new supervoxels.
+
+        Background among them is left alone. Answers ``{"label": n, "MutationID": n}``. Off unless the server's
+        configuration has ``allowLabelmapSplit = true`` in ``[server]``.
+        """
+        if not self.database.options.allow_labelmap_split:
+            raise BadRequest("split is off: the server's configuration must have [server] allowLabelmapSplit = true")
+        self._need_index("split")
+        return splitting.split_body(self, call, label)
 
     # -- bodies and supervoxels ----------------------------------------------------------------------------------------
 

@@ -85,6 +85,15 @@ def coded(value: Buffer, mapped: NDArray[np.uint64] | None = None) -> bytes:
     return b"".join((head, rest))
 
 
+def with_labels(value: Buffer, mapped: NDArray[np.uint64]) -> bytes:
+    """The stored block with another label list of the same length; its voxels are not touched."""
+    _, _, end = _parse(value)
+    if 8 * len(mapped) != end - LABELS_AT:
+        raise ValueError(f"{len(mapped)} labels for a block with {(end - LABELS_AT) // 8}")
+    view = memoryview(value)
+    return b"".join((view[:LABELS_AT], mapped.tobytes(), view[end:]))
+
+
 def gzip_member(value: Buffer, mapped: NDArray[np.uint64] | None = None) -> list[Buffer]:
     """The coded block as one gzip member, in pieces to join; ``mapped`` replaces its label list where given."""
     size, crc, end = _parse(value)

@@ -1,0 +1,68 @@
+"""The ids of what a split makes: given by the client, who must not give one that exists, or the next ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dvidcore.errors import BadRequest
+from dvidcore.storage.keys import prefix_range
+
+if TYPE_CHECKING:
+    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.labels.engine import LabelEngine
+    from dvidcore.datatypes.labels.transaction import Transaction
+    from dvidcore.storage.engine import Snapshot
+    from dvidcore.storage.versioned import VersionedBatch
+
+
+def exists(data: LabelEngine, snapshot: Snapshot, label: int) -> bool:
+    """Whether a label is or was a body or a supervoxel with a mapping entry, at any version."""
+    for prefix in (data.rows.body(label), data.rows.mapping(label)):
+        if next(snapshot.scan(*prefix_range(prefix), keys_only=True), None) is not None:
+            return True
+    return False
+
+
+class NewIds:
+    """New ids for one transaction, each a different one."""
+
+    def __init__(self, write: Transaction) -> None:
+        self._write = write
+        self._taken: set[int] = set()
+        self._given: dict[int, str] = {}
+
+    def choose(self, given: int | None = None, name: str = "") -> int:
+        """``given`` or else the next label that does not exist.
+
+        Raises BadRequest for a given one that exists, or that was chosen before, and where no label is left. What was
+        given is looked up again at the commit, since another request may have given the same.
+        """
+        write = self._write
+        if given is None:
+            return self._next()
+        if given in self._taken:
+            raise BadRequest(f"{name}: {given} is given to both parts, their ids must differ")
+        _refuse_existing(write.data, write.view.snapshot, given, name)
+        if not self._given:
+            write.at_commit(self._look_again)
+        self._given[given] = name
+        self._taken.add(given)
+        write.raise_maximum(given)
+        return given
+
+    def _next(self) -> int:
+        write = self._write
+        while True:
+            (label,) = write.new_labels(1)
+            if label not in self._taken and not exists(write.data, write.view.snapshot, label):
+                self._taken.add(label)
+                return label
+
+    def _look_again(self, call: Call, _: VersionedBatch) -> None:
+        for label, name in self._given.items():
+            _refuse_existing(self._write.data, call.snapshot, label, name)
+
+
+def _refuse_existing(data: LabelEngine, snapshot: Snapshot, label: int, name: str) -> None:
+    if exists(data, snapshot, label):
+        raise BadRequest(f"{name}: {label} exists already, as a body or a supervoxel of some version")

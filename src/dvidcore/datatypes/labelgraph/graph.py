@@ -106,8 +106,8 @@ class GraphView:
         vertices = np.fromiter((first_of(key) for key in keys), np.uint64)
         for some in _chunks(edges):
             ends = np.array([edge[:2] for edge in some], np.uint64)
-            there: list[bool] = _among(ends, vertices).all(axis=1).tolist()
-            yield from (edge for edge, whole in zip(some, there, strict=True) if whole)
+            there = _among(ends, vertices)
+            yield from (edge for edge, (one, other) in zip(some, there.tolist(), strict=True) if one and other)
 
     def edges_of(self, vertices: Sequence[int]) -> Iterator[Edge]:
         """The edges that touch at least one of some vertices, each once."""

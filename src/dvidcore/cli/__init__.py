@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from dvidcore._version import __version__
+from dvidcore.cli.check import check
 from dvidcore.cli.demo import demo
 from dvidcore.cli.load import load
 
@@ -76,6 +77,7 @@ def about() -> None:
     click.echo(f"data types  {', '.join(type_names())}")
 
 
+cli.add_command(check)
 cli.add_command(demo)
 cli.add_command(load)
 

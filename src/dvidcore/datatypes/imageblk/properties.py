@@ -2,74 +2,114 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
 
 from dvidcore.datatypes.base import Body, Call, DataType, Reply, endpoint
 from dvidcore.datatypes.imageblk import extents as ext
+from dvidcore.datatypes.imageblk.checking import check_blocks
+from dvidcore.datatypes.imageblk.downres import scale_settings
 from dvidcore.datatypes.imageblk.elements import Element
 from dvidcore.datatypes.imageblk.extents import Extents
-from dvidcore.datatypes.imageblk.settings import SETTINGS, voxel_size
+from dvidcore.datatypes.imageblk.scales import MAX_BODY, CoarseBlocks, Coarser
+from dvidcore.datatypes.imageblk.settings import SCALES, SETTINGS, check_scales, voxel_size
 from dvidcore.datatypes.imageblk.stored import StoredBlocks, coordinates
 from dvidcore.datatypes.imageblk.turns import Turns
+from dvidcore.datatypes.labels.locks import Locks
 from dvidcore.datatypes.voxel_settings import check_extents, check_first_extents
 from dvidcore.errors import BadRequest, GuardFailed
 from dvidcore.geometry import ZYX
 from dvidcore.storage.engine import Batch
-from dvidcore.storage.keys import data_prefix, version_bytes
+from dvidcore.storage.keys import TYPE_KEY_OFFSET, data_prefix, prefix_range, version_bytes
 from dvidcore.storage.staged import StagedWrite
 from dvidcore.storage.versioned import View
 
 if TYPE_CHECKING:
+    from dvidcore.datatypes.checks import Examination
     from dvidcore.repos import Database, InstanceRecord, Repo
 
 BLOCKS, EXTENTS = 1, 2
-"""Kinds of rows: a block under its coordinates; the extents, one row."""
+"""Kinds of rows: a block under its coordinates; the extents, one row. Beside them ``scales.TILE_KIND``."""
+COARSE = 4
+"""The kind of the blocks of coarser scales: scale (1 byte), coordinates."""
 
 
 class ImageProperties(DataType):
     """What an image instance says about itself, and how a write of it becomes visible."""
 
     element: ClassVar[Element]
-    settings = SETTINGS
+    settings = (*SETTINGS, *SCALES)
 
     def __init__(self, database: Database, repo: Repo, record: InstanceRecord) -> None:
         super().__init__(database, repo, record)
-        self._stored: tuple[InstanceRecord, StoredBlocks] | None = None
-        self._extents_key = data_prefix(record.id, EXTENTS)
+        self._stored: tuple[InstanceRecord, StoredBlocks, list[CoarseBlocks]] | None = None
+        self._tiles: Locks[ZYX] = Locks()
+        self.derives = bool(record.settings.get("MaxDownresLevel"))
+        self.extents_key = data_prefix(record.id, EXTENTS)
+        """What the extents' rows stand under."""
         self._turns = Turns()
         self._growing = threading.Lock()
 
     @classmethod
     def check_settings(cls, settings: dict[str, Any]) -> None:
         check_first_extents(settings)
+        check_scales(settings)
 
     @property
     def stored(self) -> StoredBlocks:
         """The blocks of the instance, as its record of the moment lays them out."""
+        return self._layout()[0]
+
+    @property
+    def coarse(self) -> list[CoarseBlocks]:
+        """The blocks of the coarser scales, from scale 1 on."""
+        return self._layout()[1]
+
+    def stored_at(self, scale: int) -> StoredBlocks:
+        """The blocks of a scale; BadRequest where the instance does not have it."""
+        if not scale:
+            return self.stored
+        coarse = self.coarse
+        if not 0 < scale <= len(coarse):
+            raise BadRequest(
+                f"scale: {scale} is out of range, the instance has scales 0 to {len(coarse)} (MaxDownresLevel)"
+            )
+        return coarse[scale - 1]
+
+    def _layout(self) -> tuple[StoredBlocks, list[CoarseBlocks]]:
         record = self.record
         if self._stored is None or self._stored[0] is not record:
             x, y, z = record.settings["BlockSize"]
-            prefix = data_prefix(record.id, BLOCKS)
             blocks = StoredBlocks(
-                prefix,
+                data_prefix(record.id, BLOCKS),
                 self.element,
                 ZYX(z, y, x),
                 background=record.settings["Background"],
                 compression=record.compression,
                 checksum=record.checksum,
             )
-            self._stored = record, blocks
-        return self._stored[1]
+            coarse: list[CoarseBlocks] = []
+            levels, method = scale_settings(record.settings, self.element)
+            for scale in range(1, levels + 1):
+                prefix = data_prefix(record.id, COARSE) + bytes((scale,))
+                coarse.append(CoarseBlocks(prefix, coarse[-1] if coarse else blocks, method))
+            self._stored = record, blocks, coarse
+        return self._stored[1:]
 
     def row_name(self, prefix_key: bytes) -> str:
-        if prefix_key == self._extents_key:
+        if prefix_key == self.extents_key:
             return super().row_name(prefix_key)
         z, y, x = coordinates(prefix_key)
-        return f"block {x},{y},{z}"
+        coarse = prefix_key[TYPE_KEY_OFFSET - 1] == COARSE
+        return f"block {x},{y},{z}" + (f" of scale {prefix_key[TYPE_KEY_OFFSET]}" if coarse else "")
+
+    def check(self, exam: Examination) -> None:
+        check_blocks(self, exam)
 
     def jpeg_level(self) -> int:
         return self.stored.block.x
@@ -78,7 +118,7 @@ class ImageProperties(DataType):
 
     def extents(self, view: View) -> Extents | None:
         """The extents that a version sees: its own, its parents', or those of the instance's creation."""
-        found = ext.stored(view, self._extents_key)
+        found = ext.stored(view, self.extents_key)
         low = self.record.settings["MinPoint"]
         if found is None and low is not None:
             return Extents.from_xyz(low, self.record.settings["MaxPoint"])
@@ -88,7 +128,9 @@ class ImageProperties(DataType):
         return self._extended(self.extents(view))
 
     def _extended(self, extents: Extents | None) -> dict[str, Any]:
-        return described(self.record.settings, self.element.describe(), extents)
+        shown = described(self.record.settings, self.element.describe(), extents)
+        levels, method = scale_settings(self.record.settings, self.element)
+        return {**shown, "MaxDownresLevel": levels, "DownresMethod": method} if levels else shown
 
     def info(self, view: View) -> dict[str, Any]:
         extended = self.extended(view)
@@ -121,7 +163,7 @@ class ImageProperties(DataType):
         """
         low, high = check_extents(call.body.json())
         batch = Batch()
-        batch.put(self._extents_key + version_bytes(call.version), Extents.from_xyz(low, high).pack())
+        batch.put(self.extents_key + version_bytes(call.version), Extents.from_xyz(low, high).pack())
         with self._growing:
             self.engine.write(batch, sync=self.database.options.sync)
 
@@ -146,30 +188,64 @@ class ImageProperties(DataType):
         if body.length != wanted:
             raise BadRequest(f"the body has {body.length} bytes; {what} of {self.typename} takes {wanted}")
 
-    def _commit(self, call: Call, staged: StagedWrite, written: Extents | None) -> None:
-        """Makes a write visible, with the extents grown by what was written.
+    def _coarser(self, offset: ZYX, size: ZYX) -> Coarser | None:
+        """What gathers the coarser scales of a write of whole blocks; None where the instance has none.
+
+        BadRequest where the write is too large for that.
+        """
+        if not self.coarse:
+            return None
+        total = math.prod(size) * self.element.nbytes
+        if total > MAX_BODY:
+            raise BadRequest(
+                f"size: the box has {total} bytes, at most {MAX_BODY} can be written at once with MaxDownresLevel"
+            )
+        return Coarser(self.record.id, self.coarse, offset, size)
+
+    def _commit(self, call: Call, staged: StagedWrite, written: Extents | None, coarser: Coarser | None) -> None:
+        """Makes a write visible, with the coarser scales and the extents grown by what was written.
 
         Of two writes of the same blocks one is seen whole: one batch is atomic, and what takes several has its turn
-        alone. Growth of the extents is guarded, and comes one after the other so that the guard rarely fails.
+        alone. Coarser scales and growth of the extents are guarded; locks see to it that the guard rarely fails.
         """
         self.repo.next_mutation_id()
-        sync = self.database.options.sync
+        with self._tiles.holding(() if coarser is None else coarser.tiles()):
+            while not self._committed(call, staged, written, coarser):
+                pass  # another process came between
+
+    def _committed(self, call: Call, staged: StagedWrite, written: Extents | None, coarser: Coarser | None) -> bool:
+        """Tries to make a write visible; False where others wrote meanwhile."""
+        final = Batch()
+        guard = {} if coarser is None else coarser.put(staged, call.renew(), call.version, final)
         with self._turns.alone() if staged.staged else self._turns.shared():
-            if written is None or written.union(now := self.extents(call.renew())) == now:
-                staged.commit(sync=sync)
-                return
-            row = self._extents_key + version_bytes(call.version)
-            with self._growing:
-                while True:
-                    view = call.renew()
+            grows = written is not None and written.union(now := self.extents(call.renew())) != now
+            with self._growing if grows else nullcontext():
+                if grows and written is not None:
+                    view, row = call.renew(), self.extents_key + version_bytes(call.version)
                     own = view.snapshot.get(row)
-                    final = Batch()
+                    guard[row] = None if own is None else bytes(own)
                     final.put(row, written.union(self.extents(view)).pack())
-                    try:
-                        staged.commit(final, sync=sync, guard={row: None if own is None else bytes(own)})
-                        return
-                    except GuardFailed:
-                        continue
+                try:
+                    staged.commit(final, sync=self.database.options.sync, guard=guard or None)
+                except GuardFailed:
+                    return False
+        return True
+
+    def settle(self, call: Call, order: Mapping[int, int] | None) -> None:
+        """Has the first in an order win the blocks that several merged versions wrote.
+
+        The coarser scales need no more: where they disagree they are made from the finer ones.
+        """
+        if order is None:
+            return
+        start, stop = prefix_range(self.stored.prefix)
+        with StagedWrite(self.engine) as staged:
+            for prefix_key, entries in call.view.conflicts(start, stop):
+                winner = min((writer for writer, deleted in entries if not deleted), key=order.__getitem__)
+                value = call.snapshot.get(prefix_key + version_bytes(winner))
+                if value:
+                    staged.put(prefix_key + version_bytes(call.version), bytes(value))
+            staged.commit()
 
 
 def described(

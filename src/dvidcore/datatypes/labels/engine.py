@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dvidcore.datatypes.base import Call, DataType
-from dvidcore.datatypes.labels import settling
+from dvidcore.datatypes.labels import checks, settling
 from dvidcore.datatypes.labels.index import BodyIndex
 from dvidcore.datatypes.labels.known import KnownBodies
 from dvidcore.datatypes.labels.locks import Locks
@@ -19,6 +19,7 @@ from dvidcore.storage.keys import zyx_key
 from dvidcore.storage.versioned import View
 
 if TYPE_CHECKING:
+    from dvidcore.datatypes.checks import Examination
     from dvidcore.repos import Database, InstanceRecord, Repo
 
 Stored = bytes | memoryview
@@ -63,6 +64,9 @@ class LabelEngine(DataType):
 
     def settle(self, call: Call, order: Mapping[int, int] | None) -> None:
         settling.settle(self, call, order)
+
+    def check(self, exam: Examination) -> None:
+        checks.check(self, exam)
 
     def row_name(self, prefix_key: bytes) -> str:
         return self.rows.name(prefix_key) or super().row_name(prefix_key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import orjson
@@ -21,6 +21,9 @@ from dvidcore.geometry import INT32_MAX, INT32_MIN, ZYX, check_box
 from dvidcore.pool import ordered_map
 from dvidcore.storage.engine import Batch
 from dvidcore.storage.versioned import View
+
+if TYPE_CHECKING:
+    from dvidcore.datatypes.checks import Examination
 
 MAX_ANSWER = 3 << 30
 """Voxels of a mask."""
@@ -60,6 +63,9 @@ class ROI(DataType):
 
     def _region(self, call: Call) -> Region:
         return region.read(call.view, self.record)
+
+    def check(self, exam: Examination) -> None:
+        region.check(self.record, exam)
 
     # -- the list -----------------------------------------------------------------------------------------------------
 

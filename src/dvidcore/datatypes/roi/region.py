@@ -23,11 +23,12 @@ from dvidcore.datatypes.roi.spans import Spans, sorted_spans
 from dvidcore.errors import BadRequest, Conflict, StoreError
 from dvidcore.geometry import ZYX, BlockBox
 from dvidcore.storage.engine import Batch
-from dvidcore.storage.keys import data_prefix, version_bytes
+from dvidcore.storage.keys import data_prefix, kind_range, version_bytes, version_of
 from dvidcore.storage.versioned import KeyConflict, VersionedBatch, View
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.base import Call, DataType
+    from dvidcore.datatypes.checks import Examination
     from dvidcore.repos import InstanceRecord
 
 SUMMARY, SPANS = 1, 2
@@ -56,6 +57,13 @@ class Region:
 
     spans: Spans
     block: ZYX
+
+    def at_scale(self, scale: int) -> Region:
+        """The same region in voxels of a coarser scale, which are twice as long at each. BadRequest where its blocks
+        cannot be cut that often."""
+        if any(n % (1 << scale) for n in self.block):
+            raise BadRequest(f"roi: blocks of {self.block.xyz()} voxels have no whole voxels at scale {scale}")
+        return Region(self.spans, ZYX(*(n >> scale for n in self.block)))
 
     def contains(self, voxels: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether each voxel is inside; ``voxels`` is int64 (n, 3), columns z, y, x."""
@@ -193,6 +201,10 @@ def _unpack_summary(value: bytes | memoryview) -> Summary:
     return Summary(*_SUMMARY.unpack(value))
 
 
+def _pack_summary(packed: bytes | memoryview, spans: Spans) -> bytes:
+    return _SUMMARY.pack(blake2b(packed, digest_size=16).digest(), *spans.z_range)
+
+
 def store(batch: Batch, version: int, record: InstanceRecord, spans: Spans | None) -> None:
     """Adds to a batch what makes ``spans`` the ROI of a version and its descendants; None hides the ancestors' list."""
     writer = VersionedBatch(batch, version)
@@ -202,7 +214,43 @@ def store(batch: Batch, version: int, record: InstanceRecord, spans: Spans | Non
         writer.delete(rows)
         return
     packed = spans.pack()
-    digest = blake2b(packed, digest_size=16).digest()
-    _kept.put(digest, spans)
-    writer.put(summary, _SUMMARY.pack(digest, *spans.z_range))
+    described = _pack_summary(packed, spans)
+    _kept.put(_unpack_summary(described).digest, spans)
+    writer.put(summary, described)
     writer.put(rows, codecs.pack(packed, record.compression, record.checksum))
+
+
+def check(record: InstanceRecord, exam: Examination) -> None:
+    """Reports spans that do not unpack, and summaries that are not those of their spans, and mends the summaries."""
+    summaries = {
+        version: bytes(value)
+        for _, entries in exam.grouped(*kind_range(record.id, SUMMARY), "summaries")
+        for version, value in entries
+    }
+    for key, value in exam.rows(*kind_range(record.id, SPANS), "spans"):
+        version = version_of(key)
+        summary = summaries.pop(version, b"")
+        try:
+            packed = codecs.unpack(value) if len(value) else b""
+            expected = _pack_summary(packed, Spans.unpack(packed)) if len(value) else b""
+        except StoreError as e:
+            exam.found("spans", "the spans", e, "spans that unpack", version=version)
+            continue
+        if summary != expected:
+            exam.found("summary", "the summary", summary.hex(), expected.hex(), version=version, repairable=True)
+            _put_summary(record, exam, version, expected)
+    for version, summary in summaries.items():
+        exam.found("summary", "the summary", f"{summary.hex()} without spans", "none", version=version, repairable=True)
+        _put_summary(record, exam, version, None)
+
+
+def _put_summary(record: InstanceRecord, exam: Examination, version: int, summary: bytes | None) -> None:
+    """None removes the row."""
+    if exam.repair:
+        batch = Batch()
+        key = data_prefix(record.id, SUMMARY) + version_bytes(version)
+        if summary is None:
+            batch.delete(key)
+        else:
+            batch.put(key, summary)
+        exam.data.engine.write(batch)

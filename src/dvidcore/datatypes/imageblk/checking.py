@@ -1,0 +1,84 @@
+"""The check of image instances: blocks unpack, and lie within the extents."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dvidcore.datatypes.imageblk import extents as ext
+from dvidcore.datatypes.imageblk.extents import Extents
+from dvidcore.datatypes.imageblk.stored import coordinates
+from dvidcore.errors import StoreError
+from dvidcore.geometry import ZYX
+from dvidcore.pool import ordered_map, processors
+from dvidcore.storage.keys import prefix_range
+from dvidcore.storage.versioned import View
+
+if TYPE_CHECKING:
+    from dvidcore.datatypes.checks import Examination
+    from dvidcore.datatypes.imageblk.properties import ImageProperties
+    from dvidcore.storage.engine import Value
+
+
+def check_blocks(data: ImageProperties, exam: Examination) -> None:
+    """Reports blocks that do not unpack. Blocks beyond the extents of a version, which whole blocks that clients post
+    may well be, are noted."""
+    boxes: dict[int, Extents] = {}
+    unread = _check_extents(data, exam)
+
+    def damage(group: tuple[bytes, list[tuple[int, Value]]]) -> tuple[bytes, list[tuple[int, str]]]:
+        key, entries = group
+        out = []
+        for version, value in entries:
+            text = ""
+            try:
+                if len(value):
+                    data.stored.voxels(value)
+            except StoreError as e:
+                text = str(e)
+            out.append((version, text if len(value) else "deleted"))
+        return key, out
+
+    groups = exam.grouped(*prefix_range(data.stored.prefix), "blocks")
+    for key, found in ordered_map(damage, groups, 4 * processors()):
+        at = coordinates(key)
+        low = ZYX(*(c * b for c, b in zip(at, data.stored.block, strict=True)))
+        for version, text in found:
+            if text == "deleted":
+                continue
+            if text:
+                exam.found("block", data.row_name(key), text, "a block that unpacks", version=version)
+            boxes[version] = Extents.of_box(low, data.stored.block).union(boxes.get(version))
+    for version, box in sorted(boxes.items()):
+        if version not in unread:
+            _compare(data, exam, version, box)
+
+
+def _check_extents(data: ImageProperties, exam: Examination) -> set[int]:
+    """Reports extents that cannot be read; answers the versions that see some."""
+    unread: set[int] = set()
+    for _, entries in exam.grouped(*prefix_range(data.extents_key), "extents"):
+        for version, value in entries:
+            try:
+                if len(value):
+                    ext.unpack(value)
+            except (ValueError, TypeError, AttributeError) as e:
+                exam.found("extents", "the extents", f"damaged: {e}", "a box", version=version)
+                unread |= {v for v in exam.lineage.versions if v == version or data.repo.dag.is_ancestor(version, v)}
+    return unread
+
+
+def _compare(data: ImageProperties, exam: Examination, version: int, box: Extents) -> None:
+    """Whether the extents of a version touch all blocks that it wrote."""
+    node = data.repo.dag.nodes[version]
+    view = View(exam.snapshot, data.database.ancestry_for(data.repo, node, data.record))
+    stored, block = data.extents(view), data.stored.block
+    low = [h + b - 1 for h, b in zip(box.low, block, strict=True)]
+    high = [c - b + 1 for c, b in zip(box.high, block, strict=True)]
+    if (
+        stored is None
+        or any(s > c for s, c in zip(stored.low, low, strict=True))
+        or any(s < c for s, c in zip(stored.high, high, strict=True))
+    ):
+        text = "none" if stored is None else f"{stored.low.xyz()} to {stored.high.xyz()}"
+        expected = f"around {box.low.xyz()} to {box.high.xyz()}"
+        exam.found("extents", "the extents", text, expected, version=version, serious=False)

@@ -78,7 +78,9 @@ class Details:
             "index", _name(body, zyx), "damaged", _text(row), version=version, repairable=expected is not None
         )
         if expected is not None:
-            self.repairs.row(version, (body, zyx), row)
+            self.repairs.write(version, lambda tx: tx.batch.delete(key))
+            if row:
+                self.repairs.row(version, (body, zyx), row)
 
     # -- rows that are wrong or missing: by blocks ----------------------------------------------------------------------
 

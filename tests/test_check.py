@@ -1,0 +1,366 @@
+"""``dvidcore check``: damage of every kind is found, told where it is, and mended where it can be recomputed."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from apiclient import Client
+from dvidcore import blocks
+from dvidcore.checking import Finding, check
+from dvidcore.cli import cli
+from dvidcore.datatypes.checks import CONFLICT, Lineage
+from dvidcore.datatypes.labels import stored
+from dvidcore.datatypes.labels.rows import BODY, BODY_OFFSET, EXTENTS, INDEX, MAXLABEL, BodyRecord, LabelCounters
+from dvidcore.geometry import ZYX
+from dvidcore.repos import Database
+from dvidcore.storage import open_engine
+from dvidcore.storage.engine import Batch
+from dvidcore.storage.keys import STAGE, data_prefix, kind_range, log_key, u64_of, version_bytes
+from dvidcore.storage.versioned import KeyConflict, View
+from dvidcore.versions import DAG, Node
+from test_labelmap_writes import SIDE, World, random_step, random_volume
+
+
+@pytest.fixture
+def world(database: Database) -> Iterator[World]:
+    yield World(database)
+
+
+def found(database: Database, **options: bool) -> list[Finding]:
+    out: list[Finding] = []
+    check(database, out.append, **options)  # type: ignore[arg-type]
+    return out
+
+
+def kinds(findings: list[Finding]) -> set[str]:
+    return {finding.kind for finding in findings}
+
+
+def put(world: World, key: bytes, value: bytes | None) -> None:
+    batch = Batch()
+    if value is None:
+        batch.delete(key)
+    else:
+        batch.put(key, value)
+    world.label.engine.write(batch)
+
+
+def rows(world: World, kind: int) -> list[tuple[bytes, bytes]]:
+    return [(key, bytes(value)) for key, value in world.label.engine.scan(*kind_range(world.label.record.id, kind))]
+
+
+def grown(world: World, seed: int, steps: int = 12) -> World:
+    rng = np.random.default_rng(seed)
+    world.post_raw(world.open[0], ZYX(0, 0, 0), random_volume(rng, (SIDE, 2 * SIDE, SIDE)))
+    for k in range(steps):
+        random_step(world, rng, k)
+    return world
+
+
+# -- versions ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_lineage_sees_what_a_view_sees(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    nodes = [Node(1, f"{1:032x}")]
+    for version in range(2, 10):
+        parents = sorted(rng.choice(np.arange(1, version), min(version - 1, int(rng.integers(1, 3))), replace=False))
+        nodes.append(Node(version, f"{version:032x}", branch=str(version), parents=[int(p) for p in parents]))
+    dag = DAG(nodes)
+    lineage = Lineage(dag)
+    with open_engine("memory", "") as engine:
+        for _ in range(30):
+            writers = sorted(int(v) for v in rng.choice(np.arange(1, 10), rng.integers(1, 5), replace=False))
+            pattern = tuple(v if rng.random() < 0.7 else -v for v in writers)
+            prefix = rng.bytes(8)
+            batch = Batch()
+            for place, version in enumerate(pattern):
+                batch.put(prefix + version_bytes(abs(version)), b"%d" % place if version > 0 else b"")
+            engine.write(batch)
+            with engine.snapshot() as snapshot:
+                seen: dict[int, int] = {}
+                for version in range(1, 10):
+                    try:
+                        value = View(snapshot, dag.ancestry(version)).get(prefix)
+                    except KeyConflict:
+                        seen[version] = CONFLICT
+                        continue
+                    if value is not None:
+                        seen[version] = int(bytes(value))
+            assert dict(lineage.seen(pattern)) == seen
+            state: dict[int, int | None] = {}
+            changes = {c.version: c for c in lineage.changes(pattern)}
+            for version in range(1, 10):
+                above = lineage.first_parent(version)
+                before = None if above is None else state[above]
+                now = before
+                if version in changes:
+                    assert changes[version].before == before
+                    now = changes[version].now
+                state[version] = now
+                assert now == (None if seen.get(version, CONFLICT) == CONFLICT else seen[version])
+
+
+# -- labels ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_was_written_agrees_with_itself(world: World, seed: int) -> None:
+    grown(world, seed)
+    assert found(world.database, strict=True) == []
+
+
+def _cut(value: bytes) -> bytes:
+    return value[:-1]
+
+
+def _more_voxels(value: bytes) -> bytes:
+    """Of the last supervoxel of an index row."""
+    return value[:-4] + struct.pack("<I", struct.unpack("<I", value[-4:])[0] + 1)
+
+
+def _other_supervoxel(value: bytes) -> bytes:
+    n = (len(value) - 8) // 12
+    return (
+        value[:8] + struct.pack("<Q", 12345) + value[16:]
+        if n == 1
+        else value[:8] + value[16 : 8 + 8 * n] + value[-4 * (n - 1) :]
+    )
+
+
+def _more_in_record(value: bytes) -> bytes:
+    record = BodyRecord.unpack(value)
+    return record._replace(voxels=record.voxels + 1, blocks=record.blocks + 1).pack()
+
+
+DAMAGE: dict[str, tuple[int, Callable[[bytes], bytes | None]]] = {
+    "a row is gone": (INDEX, lambda value: None),
+    "a row is a tombstone": (INDEX, lambda value: b""),
+    "a row is cut": (INDEX, _cut),
+    "a row counts more": (INDEX, _more_voxels),
+    "a row lacks a supervoxel": (INDEX, _other_supervoxel),
+    "a record is gone": (BODY, lambda value: None),
+    "a record is a tombstone": (BODY, lambda value: b""),
+    "a record is cut": (BODY, _cut),
+    "a record counts more": (BODY, _more_in_record),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("seed", range(3))
+def test_damage_of_the_index_is_found_and_mended(world: World, damage: str, seed: int) -> None:
+    grown(world, seed)
+    kind, change = DAMAGE[damage]
+    rng = np.random.default_rng(seed)
+    there = [(key, value) for key, value in rows(world, kind) if value]
+    for place in rng.choice(len(there), min(3, len(there)), replace=False):
+        key, value = there[place]
+        put(world, key, change(value))
+    assert found(world.database)
+    assert all(f.repaired and str(f).endswith("(repaired)") for f in found(world.database, repair=True))
+    assert found(world.database, strict=True) == []
+    world.compare_all()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_rows_of_nobody_are_found_and_removed(world: World, seed: int) -> None:
+    grown(world, seed)
+    rng = np.random.default_rng(seed)
+    for key, value in [(k, v) for k, v in rows(world, INDEX) if v][:: max(1, int(rng.integers(5, 20)))]:
+        body = int(rng.integers(2**20, 2**30))
+        put(world, key[:BODY_OFFSET] + body.to_bytes(8, "big") + key[BODY_OFFSET + 8 :], value)
+    assert {"index", "body"} <= kinds(found(world.database))
+    check(world.database, repair=True)
+    assert found(world.database) == []
+    world.compare_all()
+
+
+def test_an_index_that_was_never_made_is_made(world: World) -> None:
+    grown(world, 3, steps=20)
+    for kind in (INDEX, BODY, EXTENTS, MAXLABEL):
+        for key, _ in rows(world, kind):
+            put(world, key, None)
+    put(world, world.label.rows.next, LabelCounters(1, 0, 0).pack())
+    assert {"index", "extents", "counters"} <= kinds(found(world.database))
+    outcome = check(world.database, repair=True)
+    assert outcome.serious and outcome.clean
+    assert found(world.database, strict=True) == []
+
+
+def test_a_finding_says_where_what_is_stored_and_what_should_be(world: World) -> None:
+    root = world.open[0]
+    volume = np.full((SIDE, SIDE, SIDE), 5, np.uint64)
+    volume[0, 0, :4] = 7
+    world.post_raw(root, ZYX(1, 0, -1), volume)
+    key, value = next((k, v) for k, v in rows(world, INDEX) if u64_of(k, BODY_OFFSET) == 7)
+    put(world, key, _more_voxels(value))
+    texts = sorted(str(f) for f in found(world.database))
+    where = f"repo {root.uuid} {root.uuid} seg"
+    assert texts == [
+        f"{where}: body: body 7: is 4 voxels in 1 blocks, should be 5 voxels in 1 blocks",
+        f"{where}: index: body 7 in block -1,0,1: is 5 voxels of 7, should be 4 voxels of 7",
+    ]
+
+
+def test_a_disagreement_is_told_where_it_begins_and_not_again_below(world: World) -> None:
+    root = world.open[0]
+    world.post_raw(root, ZYX(0, 0, 0), np.full((SIDE,) * 3, 5, np.uint64))
+    middle = world.child(root)
+    world.post_raw(middle, ZYX(1, 0, 0), np.full((SIDE,) * 3, 6, np.uint64))
+    for _ in range(3):
+        middle = world.child(middle)
+    key, value = next((k, v) for k, v in rows(world, INDEX) if u64_of(k, BODY_OFFSET) == 6)
+    put(world, key, _more_voxels(value))
+    assert [f.version for f in found(world.database) if f.kind == "index"] == [world.repo.dag.nodes[2].uuid]
+
+
+def test_a_supervoxel_in_a_body_that_it_does_not_map_to_is_found_at_the_version_that_maps_it(world: World) -> None:
+    root = world.open[0]
+    volume = np.full((SIDE, SIDE, SIDE), 5, np.uint64)
+    volume[:, :, :8] = 6
+    world.post_raw(root, ZYX(0, 0, 0), volume)
+    child = world.child(root)
+    put(world, world.label.rows.mapping(5) + version_bytes(child.id), struct.pack("<Q", 6))
+    findings = found(world.database)
+    assert {(f.kind, f.version) for f in findings} == {("index", child.uuid)}
+    check(world.database, repair=True)
+    assert found(world.database) == []
+    world.models[child.id].mapping[5] = 6
+    world.label.mapping = type(world.label.mapping)(world.label.engine, world.label.rows)
+    world.compare_all()
+
+
+def test_voxels_of_a_supervoxel_that_maps_to_0_are_found_and_stay(world: World) -> None:
+    root = world.open[0]
+    world.post_raw(root, ZYX(0, 0, 0), np.full((SIDE,) * 3, 5, np.uint64))
+    put(world, world.label.rows.mapping(5) + version_bytes(root.id), struct.pack("<Q", 0))
+    assert "mapping" in kinds(found(world.database))
+    outcome = check(world.database, repair=True)
+    assert outcome.left == 1
+    assert kinds(found(world.database)) == {"mapping"}
+
+
+def test_a_damaged_block_is_told_and_its_rows_are_left(world: World) -> None:
+    root = world.open[0]
+    world.post_raw(root, ZYX(0, 0, 0), random_volume(np.random.default_rng(1), (SIDE, SIDE, 2 * SIDE)))
+    child = world.child(root)
+    world.post_raw(child, ZYX(0, 0, 1), random_volume(np.random.default_rng(2), (SIDE, SIDE, SIDE)))
+    before = rows(world, INDEX)
+    key = world.label.rows.block(0, 0, 0, 0) + version_bytes(root.id)
+    value = world.label.engine.get(key)
+    assert value is not None
+    put(world, key, value[:-5])
+    outcome = check(world.database, repair=True)
+    assert (outcome.serious, outcome.left) == (1, 1)
+    assert [(f.kind, f.what) for f in found(world.database)] == [("block", "block 0,0,0 of scale 0")]
+    assert rows(world, INDEX) == before
+
+
+def test_coarser_scales_that_are_no_vote_are_noted_and_errors_only_where_asked_for(world: World) -> None:
+    root = world.open[0]
+    world.post_raw(root, ZYX(0, 0, 0), np.full((SIDE,) * 3, 5, np.uint64))
+    key = world.label.rows.block(1, 0, 0, 0) + version_bytes(root.id)
+    put(world, key, stored.store(blocks.encode(np.full((SIDE,) * 3, 6, np.uint64))))
+    assert [(f.kind, f.serious) for f in found(world.database)] == [("scale", False), ("scale", False)]
+    outcome = check(world.database)
+    assert outcome.clean and outcome.notes == 2
+    assert not check(world.database, strict=True).clean
+
+
+def test_extents_must_touch_all_blocks_with_labels(world: World) -> None:
+    root = world.open[0]
+    world.post_raw(root, ZYX(-1, 0, 0), np.full((2 * SIDE, SIDE, SIDE), 5, np.uint64))
+    (key, _) = rows(world, EXTENTS)[0]
+    put(world, key, struct.pack("<6q", -3, 2, 3, 2, 2, 9))  # a few voxels of each block
+    assert found(world.database) == []
+    put(world, key, struct.pack("<6q", 0, 0, 0, SIDE - 1, SIDE - 1, SIDE - 1))
+    assert kinds(found(world.database)) == {"extents"}
+    assert check(world.database, repair=True).clean
+    world.compare_all()
+
+
+# -- the rest of a store -----------------------------------------------------------------------------------------------
+
+
+def test_values_images_and_regions_that_do_not_unpack_are_told(database: Database) -> None:
+    client = Client(database)
+    uuid = client.repo()
+    keyvalue = client.instance(uuid, "kv", "keyvalue", checksum="crc32")
+    image = client.instance(uuid, "grey", "uint8blk", BlockSize="16,16,16")
+    region = client.instance(uuid, "area", "roi", BlockSize="16,16,16")
+    assert client.post(f"{keyvalue}/key/name", b"value").status == 200
+    assert client.post(f"{image}/raw/0_1_2/16_16_16/0_0_0", bytes(range(256)) * 16).status == 200
+    assert client.post(f"{region}/roi", [[0, 0, 0, 5]]).status == 200
+    assert found(database) == []
+    engine = database.stores["main"]
+    records = {record.name: record.id for repo in database.repos.values() for record in repo.instances.values()}
+    batch = Batch()
+    for name, kind in (("kv", 1), ("grey", 1)):
+        ((key, value),) = engine.scan(*kind_range(records[name], kind))
+        batch.put(key, bytes(value)[:-1])
+    ((key, value),) = engine.scan(*kind_range(records["area"], 1))
+    batch.put(key, bytes(24))
+    engine.write(batch)
+    assert {(f.instance, f.kind) for f in found(database)} == {("kv", "value"), ("grey", "block"), ("area", "summary")}
+    outcome = check(database, repair=True)
+    assert (outcome.serious, outcome.left) == (3, 2)
+    assert client.get(f"{region}/roi").json() == [[0, 0, 0, 5]]
+
+
+def test_rows_of_nobody_and_writes_under_way_are_told(database: Database) -> None:
+    client = Client(database)
+    client.instance(client.repo(), "kv", "keyvalue")
+    engine = database.stores["main"]
+    batch = Batch()
+    batch.put(data_prefix(77, 1) + b"k\0" + version_bytes(1), b"\0v")
+    batch.put(log_key(78, 1, 5), b"{}")
+    batch.put(log_key(1, 1, 2**60), b"{")
+    batch.put(STAGE + bytes(8) + bytes(4), b"I")
+    engine.write(batch)
+    assert sorted(f.kind for f in found(database)) == ["instance", "instance", "log", "log", "stage"]
+    check(database, repair=True)
+    assert sorted(f.kind for f in found(database)) == ["log", "log", "stage"]
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_answers_by_its_exit_code(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    run = CliRunner()
+    assert run.invoke(cli, ["check", str(folder)]).exit_code == 2
+    assert not folder.exists()
+    with Database.open({"default": open_engine("leveldb", str(folder))}) as database:
+        world = World(database)
+        world.post_raw(world.open[0], ZYX(0, 0, 0), np.full((SIDE,) * 3, 5, np.uint64))
+        assert run.invoke(cli, ["check", str(folder)]).exit_code == 2  # it is in use
+    answer = run.invoke(cli, ["check", str(folder)])
+    assert (answer.exit_code, answer.stdout) == (0, "all agrees\n")
+    with Database.open({"default": open_engine("leveldb", str(folder))}) as database:
+        (label,) = (record for repo in database.repos.values() for record in repo.instances.values())
+        engine = database.stores["default"]
+        ((key, value),) = engine.scan(*kind_range(label.id, INDEX))
+        batch = Batch()
+        batch.put(key, _more_voxels(bytes(value)))
+        engine.write(batch)
+    answer = run.invoke(cli, ["check", str(folder)])
+    assert answer.exit_code == 1 and "body 5 in block 0,0,0" in answer.stdout
+    answer = run.invoke(cli, ["check", str(folder), "--repair"])
+    assert answer.exit_code == 0 and "0 of them left" in answer.stdout
+    answer = run.invoke(cli, ["check", str(folder), "--strict"])
+    assert (answer.exit_code, answer.stdout) == (0, "all agrees\n")
+
+
+def test_an_lmdb_store_that_a_process_has_open_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    with Database.open({"default": open_engine("lmdb", str(folder))}) as database:
+        database.new_repo()
+        assert CliRunner().invoke(cli, ["check", str(folder)]).exit_code == 2
+    assert CliRunner().invoke(cli, ["check", str(folder)]).exit_code == 0

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dvidcore.versions import Node
 
 BUILT_IN: Mapping[str, str] = {
+    "annotation": "dvidcore.datatypes.annotation.datatype:Annotation",
     "float32blk": "dvidcore.datatypes.imageblk:Float32Block",
     "imagetile": "dvidcore.datatypes.imagetile.datatype:ImageTile",
     "googlevoxels": "dvidcore.datatypes.remote:GoogleVoxels",
@@ -35,6 +36,7 @@ BUILT_IN: Mapping[str, str] = {
     "remotevolume": "dvidcore.datatypes.remote:RemoteVolume",
     "rgba8blk": "dvidcore.datatypes.imageblk:RGBA8Block",
     "roi": "dvidcore.datatypes.roi.datatype:ROI",
+    "tarsupervoxels": "dvidcore.datatypes.tarsupervoxels.datatype:TarSupervoxels",
     "uint16blk": "dvidcore.datatypes.imageblk:UInt16Block",
     "uint32blk": "dvidcore.datatypes.imageblk:UInt32Block",
     "uint64blk": "dvidcore.datatypes.imageblk:UInt64Block",

@@ -36,7 +36,6 @@ class LabelGraph(DataType):
     typename: ClassVar[str] = "labelgraph"
     typeversion: ClassVar[str] = "0.1"
     url: ClassVar[str] = "github.com/janelia-flyem/dvid/datatype/labelgraph"
-    resolvable: ClassVar[bool] = True
 
     def __init__(self, database: Database, repo: Repo, record: InstanceRecord) -> None:
         super().__init__(database, repo, record)

@@ -8,10 +8,7 @@ import numpy as np
 import pytest
 
 from apiclient import TOKEN
-from dvidcore.datatypes.labels import counters
-from dvidcore.datatypes.labels.rows import LabelCounters
-from dvidcore.errors import BadRequest
-from labelmap_client import BLOCK, Seg
+from labelmap_client import BLOCK, Seg, pack_mappings
 
 
 @pytest.fixture
@@ -88,11 +85,27 @@ def test_counts_that_cannot_be(seg, count):
     assert seg.json("nextlabel") == {"nextlabel": 4}
 
 
-def test_the_end_of_uint64():
-    last = LabelCounters(maximum=2**64 - 2)
-    assert counters.allocate(last, 1)[:2] == (2**64 - 1, 2**64 - 1)
-    with pytest.raises(BadRequest, match="uint64"):
-        counters.allocate(last, 2)
+def test_the_end_of_uint64(seg):
+    seg.write(np.full(BLOCK, 2**64 - 2, np.uint64), (0, 0, 0))
+    assert "uint64" in seg.refused("nextlabel/2", b"", "POST")
+    assert take(seg, 1) == (2**64 - 1, 2**64 - 1)
+    assert "uint64" in seg.refused("nextlabel/1", b"", "POST")
+
+
+def test_a_chosen_next_label_passes_over_what_exists(seg):
+    """Bodies and mapped supervoxels of any version, also what is gone from this one."""
+    seg.write(np.full(BLOCK, 12, np.uint64), (0, 0, 0))
+    seg.post("mappings", pack_mappings((12, [14])))
+    child = seg.child()
+    child.write(np.full(BLOCK, 2, np.uint64), (0, 0, 0))
+    child.post("mappings", pack_mappings((0, [18])))
+    child.post(admin("set-nextlabel/10"))
+    for version in (seg, child):
+        assert version.json("nextlabel") == {"nextlabel": 11}
+    assert [take(child, n) for n in (1, 1, 3, 1)] == [(11, 11), (13, 13), (15, 17), (19, 19)]
+    child.post(admin("set-nextlabel/10?ceiling=13"))
+    assert "ceiling" in child.refused("nextlabel/2", b"", "POST")
+    assert child.json("nextlabel") == {"nextlabel": 11}
 
 
 def test_the_largest_label_leaves_none(seg):

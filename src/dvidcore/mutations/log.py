@@ -43,6 +43,12 @@ def append(
     return encoded
 
 
+def last(snapshot: Reader, instance_id: int, version_id: int) -> int:
+    """The mutation id that the last record of an instance at a version was appended under, 0 without any."""
+    key = next(snapshot.scan(*log_range(instance_id, version_id), reverse=True, keys_only=True), None)
+    return 0 if key is None else int.from_bytes(key[-8:], "big") >> _COUNT_BITS
+
+
 def records(snapshot: Reader, instance_id: int, version_id: int) -> Iterator[bytes]:
     """The records of an instance at one version as JSON, the oldest first; one scan, nothing is decoded."""
     for _, value in snapshot.scan(*log_range(instance_id, version_id)):

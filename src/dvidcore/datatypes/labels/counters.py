@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dvidcore.datatypes.labels.rows import LabelCounters, pack_box, pack_u64, unpack_box, unpack_u64
+from dvidcore.datatypes.labels.rows import BODY_OFFSET, LabelCounters, pack_box, pack_u64, unpack_box, unpack_u64
 from dvidcore.errors import BadRequest, NotFound
 from dvidcore.geometry import UINT64_MAX
 from dvidcore.storage.engine import Batch, Snapshot
+from dvidcore.storage.keys import prefix_end
 from dvidcore.storage.versioned import KeyConflict, VersionedBatch, View
 
 if TYPE_CHECKING:
@@ -65,17 +66,34 @@ def raise_maximum(
         batch.put(label.rows.next, now.pack())
 
 
-def allocate(now: LabelCounters, count: int) -> tuple[int, int, LabelCounters]:
-    """(first, last, the counters afterwards) of ``count`` new labels; BadRequest beyond the ceiling or uint64."""
+def allocate(label: LabelEngine, snapshot: Snapshot, now: LabelCounters, count: int) -> tuple[int, int, LabelCounters]:
+    """(first, last, the counters afterwards) of ``count`` new labels, none of which is or was a body or a supervoxel.
+
+    Raises BadRequest beyond the ceiling or uint64.
+    """
     start = (now.next_label or now.maximum) + 1
-    end = start + count - 1
     limit = now.ceiling or UINT64_MAX
-    if end > limit:
-        what = "the ceiling" if now.ceiling else "the range of uint64"
-        raise BadRequest(f"count: {count} labels from {start} on end beyond {what}, {limit}")
+    while True:
+        end = start + count - 1
+        if end > limit:
+            what = "the ceiling" if now.ceiling else "the range of uint64"
+            raise BadRequest(f"count: {count} labels from {start} on end beyond {what}, {limit}")
+        taken = existing(label, snapshot, start, end) if now.next_label else None
+        if taken is None:
+            break
+        start = taken + 1
     if now.next_label:
         return start, end, now._replace(next_label=end)
     return start, end, now._replace(maximum=end)
+
+
+def existing(label: LabelEngine, snapshot: Snapshot, first: int, last: int) -> int | None:
+    """The largest label from ``first`` to ``last`` that is or was a body, or has a mapping entry, at any version."""
+    rows = label.rows
+    ranges = (rows.bodies(first, last), (rows.mapping(first), prefix_end(rows.mapping(last))))
+    keys = (next(snapshot.scan(*bounds, reverse=True, keys_only=True), None) for bounds in ranges)
+    found = [int.from_bytes(key[BODY_OFFSET : BODY_OFFSET + 8], "big") for key in keys if key is not None]
+    return max(found, default=None)
 
 
 def get_maxlabel(label: LabelEngine, view: View) -> dict[str, int]:
@@ -88,11 +106,10 @@ def get_maxlabel(label: LabelEngine, view: View) -> dict[str, int]:
 
 def get_nextlabel(label: LabelEngine, view: View) -> dict[str, int]:
     """``GET nextlabel``: the id that the next allocation starts with; BadRequest where the last one is taken."""
-    now = counters(label, view.snapshot)
-    following = (now.next_label or now.maximum) + 1
-    if following > UINT64_MAX:
+    now = counters(label, view.snapshot)._replace(ceiling=0)
+    if (now.next_label or now.maximum) == UINT64_MAX:
         raise BadRequest(f"no label is left: {UINT64_MAX}, the largest there is, has been used")
-    return {"nextlabel": following}
+    return {"nextlabel": allocate(label, view.snapshot, now, 1)[0]}
 
 
 def extents(label: LabelEngine, view: View) -> Box | None:

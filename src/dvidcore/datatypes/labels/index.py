@@ -37,15 +37,22 @@ class Columns(NamedTuple):
 
     def of(self, supervoxel: int) -> Columns:
         """The rows of one supervoxel."""
-        at = self.supervoxels == np.uint64(supervoxel)
-        return Columns(*(column[at] for column in self))
+        return self.where(self.supervoxels == np.uint64(supervoxel))
+
+    def where(self, mask: NDArray[np.bool_]) -> Columns:
+        """Some of the rows."""
+        return Columns(self.coords[mask], self.supervoxels[mask], self.counts[mask], self.surface[mask])
 
     def blocks(self) -> NDArray[np.int32]:
         """(n, 3): each block once, sorted by z, y, x."""
-        if len(self.coords) < 2:
-            return self.coords
-        new = np.concatenate(([True], (self.coords[1:] != self.coords[:-1]).any(axis=1)))
-        return self.coords[new]
+        return self.coords[starts_of_blocks(self.coords)]
+
+
+def starts_of_blocks(coords: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Where each block begins in the sorted coordinates (n, 3) of a body's index."""
+    if not len(coords):
+        return np.empty(0, np.int64)
+    return np.flatnonzero(np.concatenate(([True], (coords[1:] != coords[:-1]).any(axis=1))))
 
 
 class BodyIndex:

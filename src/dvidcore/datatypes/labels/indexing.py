@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dvidcore import labels
 from dvidcore.datatypes.base import Call
 from dvidcore.datatypes.labels import stored
-from dvidcore.datatypes.labels.rows import BodyRecord
+from dvidcore.datatypes.labels.rows import SURFACE_BYTES, BodyRecord
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX
 from dvidcore.storage.engine import Batch
@@ -50,7 +50,7 @@ def index_changes(label: LabelEngine, call: Call, counts: Sequence[Counts], chan
 def put_rows(label: LabelEngine, call: Call, wanted: Mapping[Pair, bytes], change: int, batch: Batch) -> None:
     """Adds to the batch what makes these rows those of their bodies and blocks, the bodies' records included.
 
-    An empty row is none. What is there already is not written. Where merged versions disagree on a row, it is settled;
+    An empty row is none. What is there already is not written, and keeps the mutation that its surface had last. Where merged versions disagree on a row, it is settled;
     the record of a body that they disagree on is left to be summed up from its rows.
     """
     view = call.view
@@ -73,6 +73,8 @@ def put_rows(label: LabelEngine, call: Call, wanted: Mapping[Pair, bytes], chang
         changed = False
         for key, pair, old in zip(keys, pairs, there, strict=True):
             new = wanted[pair]
+            if new and old is not None:
+                new = bytes(old[:SURFACE_BYTES]) + new[SURFACE_BYTES:]
             if new == (b"" if old is None else old):
                 continue
             changed = True

@@ -6,13 +6,12 @@ from typing import Any, ClassVar
 
 import orjson
 
-from dvidcore.datatypes.arguments import Query, flag, integer, text
+from dvidcore.datatypes.arguments import flag, integer, text
 from dvidcore.datatypes.base import JSON, OCTETS, TEXT, Call, Reply, Setting, endpoint
-from dvidcore.datatypes.labels import allocation, indices, ingest, inputs, lists, merge, posted, properties, sparse
-from dvidcore.datatypes.labels import split as splitting
-from dvidcore.datatypes.labels.indexed import IndexedVoxels, missing
+from dvidcore.datatypes.labels import indices, ingest, inputs, lists, posted, properties, sparse
+from dvidcore.datatypes.labels.indexed import missing
+from dvidcore.datatypes.labels.mutable import MutableBodies
 from dvidcore.datatypes.labels.voxels import HASH, SCALE, SUPERVOXELS, THROTTLE
-from dvidcore.errors import BadRequest
 from dvidcore.geometry import UINT64_MAX
 
 LIST = [
@@ -22,7 +21,7 @@ LIST = [
 ]
 
 
-class LabelMap(IndexedVoxels):
+class LabelMap(MutableBodies):
     """Supervoxels in voxels, bodies by a mapping; all reads at a version apply the mapping of that version.
 
     For example ``GET /api/node/3f8c/segmentation/sparsevol/231?scale=1`` answers the runs of body 231 at half the
@@ -52,50 +51,6 @@ class LabelMap(IndexedVoxels):
     def post_ingest_supervoxels(self, call: Call, scale: int, **_: Any) -> None:
         """Stores the voxels of a stream of gzipped blocks at a scale, and nothing else: for bulk loads."""
         ingest.ingest_supervoxels(self, call, scale)
-
-    @endpoint("POST", "merge", answers=JSON)
-    def post_merge(self, call: Call) -> dict[str, int]:
-        """Merges bodies: ``[target, a, b, …]`` makes all supervoxels of a, b, … part of the target.
-
-        Answers ``{"MutationID": n}``.
-        """
-        self._need_index("merge")
-        return merge.merge(self, call)
-
-    @endpoint(
-        "POST",
-        "split-supervoxel/{supervoxel:label}",
-        query=[
-            integer(
-                "split", None, "the id of the supervoxel of the listed voxels; absent: the next one", 1, UINT64_MAX
-            ),
-            integer("remain", None, "the id of the supervoxel of the others; absent: the next one", 1, UINT64_MAX),
-            Query("downres", True, "false: coarser scales keep the old id", lambda v, _: v != "false", "true|false"),
-        ],
-        answers=JSON,
-    )
-    def post_split_supervoxel(
-        self, call: Call, supervoxel: int, split: int | None, remain: int | None, downres: bool
-    ) -> dict[str, int]:
-        """Splits a supervoxel: the voxels of a binary sparse volume become one, its other voxels another supervoxel.
-
-        Both belong to its body. Every voxel must be the supervoxel's, and some must be left; ids that are given must be
-        new. Answers ``{"SplitSupervoxel": n, "RemainSupervoxel": n, "MutationID": n}``.
-        """
-        self._need_index("split-supervoxel")
-        return splitting.split_supervoxel(self, call, supervoxel, split=split, remain=remain, downres=downres)
-
-    @endpoint("POST", "split/{label:label}", answers=JSON)
-    def post_split(self, call: Call, label: int) -> dict[str, int]:
-        """Splits a body: the voxels of a binary sparse volume become a new body, with new supervoxels.
-
-        Background among them is left alone. Answers ``{"label": n, "MutationID": n}``. Off unless the server's
-        configuration has ``allowLabelmapSplit = true`` in ``[server]``.
-        """
-        if not self.database.options.allow_labelmap_split:
-            raise BadRequest("split is off: the server's configuration must have [server] allowLabelmapSplit = true")
-        self._need_index("split")
-        return splitting.split_body(self, call, label)
 
     # -- bodies and supervoxels ----------------------------------------------------------------------------------------
 
@@ -164,14 +119,6 @@ class LabelMap(IndexedVoxels):
         """
         posted.post_mappings(self, call)
 
-    @endpoint("GET", "supervoxel-splits", answers=JSON)
-    def get_supervoxel_splits(self, call: Call) -> list[Any]:
-        """The splits of supervoxels at this version and its ancestors: ``[UUID, splits, UUID, splits, …]``.
-
-        Supervoxels cannot be split yet, so there are none: ``[]``.
-        """
-        return []
-
     @endpoint("GET", "map-stats", answers=JSON)
     def get_map_stats(self, call: Call) -> dict[str, Any]:
         """The size of the mapping in memory."""
@@ -235,33 +182,3 @@ class LabelMap(IndexedVoxels):
         """The UUID of the version that stored (or deleted) the index of a body as it is seen here."""
         version = indices.writer(self, call, label)
         return missing() if version is None else self.repo.dag.nodes[version].uuid
-
-    # -- counters ------------------------------------------------------------------------------------------------------
-
-    @endpoint("POST", "nextlabel/{count:uint64}", answers=JSON)
-    def post_nextlabel(self, call: Call, count: int) -> dict[str, int]:
-        """Reserves new labels: ``{"start": 22, "end": 28}``, both included."""
-        self._need_index("nextlabel")
-        return allocation.post_nextlabel(self, call, count)
-
-    def _need_admin(self, call: Call, what: str) -> None:
-        if not call.admin:
-            raise BadRequest(f"{what} needs an administrator (admintoken)")
-
-    @endpoint("POST", "maxlabel/{label:uint64}")
-    def post_maxlabel(self, call: Call, label: int) -> None:
-        """Raises the largest label of this version and of the repo; for administrators."""
-        self._need_index("maxlabel")
-        self._need_admin(call, "POST maxlabel")
-        allocation.post_maxlabel(self, call, label)
-
-    @endpoint(
-        "POST",
-        "set-nextlabel/{label:uint64}",
-        query=[integer("ceiling", None, "the largest label that is given out; 0: no such limit", 0, UINT64_MAX)],
-    )
-    def post_set_nextlabel(self, call: Call, label: int, ceiling: int | None) -> None:
-        """New labels are given out from ``label`` + 1 on, up to the ceiling; for administrators."""
-        self._need_index("set-nextlabel")
-        self._need_admin(call, "set-nextlabel")
-        allocation.set_nextlabel(self, call, label, ceiling)

@@ -212,14 +212,18 @@ class MappingCache:
 
         What is asked of it is added to ``asked``, if given: supervoxels, or None for all.
         """
-        generation = known = unpack_u64(call.snapshot.get(self.rows.mapped))
+        return self.seen(call.view, asked)
+
+    def seen(self, view: View, asked: list[Labels | None] | None = None) -> Mapped:
+        """The mapping as a view sees it."""
+        generation = known = unpack_u64(view.snapshot.get(self.rows.mapped))
         if generation > self.generation:
             recent = self.recent
             if self.generation < 0 or not recent or recent[-1].number < generation:
-                self._load(call.snapshot, generation)
+                self._load(view.snapshot, generation)
             elif self._engine.shared:
                 known = -1  # it may be the next generation of this process or of another
-        return _Exact(self, call.view, known, asked)
+        return _Exact(self, view, known, asked)
 
     def empty(self) -> bool:
         """Whether nothing is mapped, nor about to be."""

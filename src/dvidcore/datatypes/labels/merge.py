@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore import labels
 from dvidcore.datatypes.base import Call
+from dvidcore.datatypes.labels import inputs
 from dvidcore.datatypes.labels.index import Columns
 from dvidcore.datatypes.labels.rows import BodyRecord
 from dvidcore.datatypes.labels.transaction import Transaction, write
 from dvidcore.errors import BadRequest
-from dvidcore.geometry import UINT64_MAX
 from dvidcore.storage.keys import zyx_key
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ def merge(label: LabelEngine, call: Call) -> dict[str, int]:
     The rows of the merged bodies move to the target, so the cost is that of the merged bodies, not of the target.
     Raises BadRequest, with nothing changed, where a label is not a body at this version.
     """
-    target, merged = _bodies_of(call.body.json())
+    target, merged = _bodies_of(inputs.labels(call.body).tolist())
 
     def change(change: Transaction) -> dict[str, int]:
         moved = _move(label, change, target, merged)
@@ -39,13 +38,12 @@ def merge(label: LabelEngine, call: Call) -> dict[str, int]:
     return write(label, call, change, bodies=[target, *merged])
 
 
-def _bodies_of(value: Any) -> tuple[int, list[int]]:
-    if not isinstance(value, list) or len(value) < 2:
-        raise BadRequest("the body must be a list of at least two labels, [target, a, b, …]")
-    for n in value:
-        if not isinstance(n, int) or isinstance(n, bool) or not 0 < n <= UINT64_MAX:
-            raise BadRequest(f"{n!r} is not a label: a uint64, not 0, is needed")
-    target, merged = value[0], list(dict.fromkeys(value[1:]))
+def _bodies_of(listed: list[int]) -> tuple[int, list[int]]:
+    if len(listed) < 2:
+        raise BadRequest(f"the body must list at least two labels, [target, a, b, …]; it lists {len(listed)}")
+    if 0 in listed:
+        raise BadRequest("0 is background, it cannot be merged")
+    target, merged = listed[0], list(dict.fromkeys(listed[1:]))
     if target in merged:
         raise BadRequest(f"label {target} cannot be merged into itself")
     return target, merged
@@ -75,18 +73,8 @@ def _move(label: LabelEngine, change: Transaction, target: int, merged: list[int
     for key, row, old in zip(keys, rows, change.view.get_many(keys), strict=True):
         shared += old is not None
         writer.put(key, row if old is None else labels.join_rows(old, row))
-    writer.put(
-        label.rows.body(target),
-        BodyRecord(
-            voxels=total.voxels + int(moving.counts.sum(dtype=np.uint64)),
-            blocks=total.blocks + len(blocks) - shared,
-            change=mutation,
-            last_mutid=mutation,
-            last_mod_time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            last_mod_user=change.call.user,
-            last_mod_app=change.call.app,
-        ).pack(),
-    )
+    voxels = total.voxels + int(moving.counts.sum(dtype=np.uint64))
+    change.put_body(target, voxels, total.blocks + len(blocks) - shared)
     return np.unique(moving.supervoxels)
 
 

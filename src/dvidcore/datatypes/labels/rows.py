@@ -141,6 +141,8 @@ class Rows:
 
 INDEX_ZYX_OFFSET = 6 + 8
 """Where z, y, x start in the key of an INDEX row."""
+SURFACE_BYTES = 8
+"""An INDEX row starts with the id of the last mutation that changed the body's surface in the block."""
 BODY_OFFSET = 6
 """Where the body starts in the key of an INDEX or BODY row, the supervoxel in that of a MAPPING row."""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -141,11 +142,24 @@ class Transaction:
         if len(supervoxels):
             self._entries.append((supervoxels, bodies))
 
+    def put_body(self, body: int, voxels: int, blocks: int, mutation: int = 0) -> None:
+        """Puts a body's totals, with this mutation as its last unless another is named."""
+        record = BodyRecord(
+            voxels=voxels,
+            blocks=blocks,
+            change=mutation or self.mutation,
+            last_mutid=mutation or self.mutation,
+            last_mod_time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            last_mod_user=self.call.user,
+            last_mod_app=self.call.app,
+        )
+        self.batch.put(self.data.rows.body(body), record.pack())
+
     def new_labels(self, count: int) -> range:
         """``count`` consecutive labels that exist nowhere; BadRequest beyond the ceiling or uint64."""
         now = self._counters or counters.counters(self.data, self.view.snapshot)
         now = now._replace(maximum=max(now.maximum, self._in_use))
-        start, end, self._counters = counters.allocate(now, count)
+        start, end, self._counters = counters.allocate(self.data, self.view.snapshot, now, count)
         self._largest = max(self._largest, end)
         return range(start, end + 1)
 
@@ -246,7 +260,7 @@ class Transaction:
         counters.raise_maximum(data, now.view, batch.batch, self._largest, self._in_use, taken=self._counters)
         mapping = self._mapping()
         guard |= self._tell(now, mapping, batch.batch)
-        records = self._log(batch.batch)
+        records = self._log(now, batch.batch)
         if not len(batch.batch) and mapping is None and not self._tiles:
             return True
         generation = unpack_u64(now.snapshot.get(rows.mapped)) + 1
@@ -296,17 +310,20 @@ class Transaction:
                 put(key + self._suffix, body)
         return final
 
-    def _log(self, batch: Batch) -> list[bytes]:
-        call, out = self.call, []
+    def _log(self, now: Call, batch: Batch) -> list[bytes]:
+        call, instance, out = self.call, self.data.record.id, []
+        last = log.last(now.snapshot, instance, call.version) if self._records else 0
         for mutation, record in self._records:
             whole = {
                 **record,
-                "UUID": call.node.uuid,
+                "UUID": self.data.repo.dag.nodes[call.version].uuid,
                 "MutationID": mutation,
                 "Timestamp": log.timestamp(),
                 **{key: who for key, who in (("User", call.user), ("App", call.app)) if who},
             }
-            out += log.append(batch, self.data.record.id, call.version, mutation, [whole])
+            # A mutation that took its id earlier may have been completed already: the log is in order of completion.
+            last = max(last, mutation)
+            out += log.append(batch, instance, call.version, last, [whole])
         return out
 
     def _tell(self, now: Call, mapping: tuple[Labels, Labels] | None, batch: Batch) -> following.Guard:

@@ -1,0 +1,106 @@
+"""Cleaving: some supervoxels of a body become a body of their own. Voxels do not change, nor does any scale."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from dvidcore import labels
+from dvidcore.datatypes.labels import inputs
+from dvidcore.datatypes.labels.index import Columns, starts_of_blocks
+from dvidcore.datatypes.labels.transaction import Transaction, write
+from dvidcore.errors import BadRequest
+from dvidcore.repos import blobs
+from dvidcore.storage.keys import zyx_keys
+
+if TYPE_CHECKING:
+    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.labels.engine import LabelEngine
+
+_LARGEST_RECORD = 980 << 10
+"""Bytes of JSON beyond which a record names a blob instead of the supervoxels."""
+
+
+def cleave(data: LabelEngine, call: Call, body: int) -> dict[str, int]:
+    """``POST cleave`` with ``[supervoxel, …]``: answers ``{"CleavedLabel": n, "MutationID": n}``.
+
+    Rows change in the blocks that the supervoxels are in, but the body's whole index is needed to find them.
+    Raises BadRequest, with nothing changed and no label used up, unless they are some of the body's supervoxels and
+    not all. Those that map to the body and have no voxels may be among them, and stay.
+    """
+    posted = inputs.labels(call.body)
+    asked = np.unique(posted)
+    if not len(asked) or not asked[0]:
+        raise BadRequest("the body must list the supervoxels that leave, at least one, and 0 is none")
+    return write(data, call, lambda change: _cleave(change, body, posted.tolist(), asked), bodies=[body])
+
+
+def _cleave(change: Transaction, body: int, posted: list[int], asked: NDArray[np.uint64]) -> dict[str, int]:
+    record, columns = change.record(body), change.columns(body)
+    if record is None or columns is None:
+        raise BadRequest(f"label {body} is not a body at this version")
+    hit = _checked(change, body, columns, asked)
+    (new,) = change.new_labels(1)
+    leaving, staying = _divided(columns, hit)
+    voxels = int(leaving.counts.sum(dtype=np.uint64))
+    blocks, kept = leaving.blocks(), staying.blocks()
+    _put_rows(change, new, leaving)
+    for key in zyx_keys(blocks, change.data.rows.index(body)):
+        change.batch.delete(key)
+    _put_rows(change, body, staying)
+    change.put_body(body, record.voxels - voxels, record.blocks - len(blocks) + len(kept))
+    change.put_body(new, voxels, len(blocks))
+    moved = np.unique(leaving.supervoxels)
+    change.map(np.array([new], np.uint64), np.zeros(1, np.uint64))
+    change.map(moved, np.full(len(moved), new, np.uint64))
+    _log(change, {"OrigLabel": body, "CleavedLabel": new}, posted, (voxels, record.voxels - voxels))
+    change.tell("cleave", blocks=blocks.astype(np.int64), losing=(body,))
+    return {"CleavedLabel": new, "MutationID": change.mutation}
+
+
+def _checked(change: Transaction, body: int, columns: Columns, asked: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which rows of the body's index leave it. ``asked`` are the supervoxels, ascending, each once."""
+    place = np.minimum(np.searchsorted(asked, columns.supervoxels), len(asked) - 1)
+    hit: NDArray[np.bool_] = asked[place] == columns.supervoxels
+    there = np.zeros(len(asked), np.bool_)
+    there[place[hit]] = True
+    if not there.all():
+        missing = asked[~there]
+        strange = missing[change.mapped().bodies(missing) != np.uint64(body)]
+        if len(strange):
+            raise BadRequest(f"supervoxel {strange[0]} is not part of body {body}; nothing was cleaved")
+        if not there.any():
+            raise BadRequest(f"none of the supervoxels has voxels in body {body}; nothing was cleaved")
+    if hit.all():
+        raise BadRequest(f"these are all supervoxels of body {body}: nothing of it would remain")
+    return hit
+
+
+def _divided(columns: Columns, hit: NDArray[np.bool_]) -> tuple[Columns, Columns]:
+    """(the rows that are hit, the others in the blocks of these)."""
+    starts = starts_of_blocks(columns.coords)
+    touched = np.logical_or.reduceat(hit, starts)
+    rest = np.repeat(touched, np.diff(starts, append=len(hit))) & ~hit
+    return columns.where(hit), columns.where(rest)
+
+
+def _put_rows(change: Transaction, body: int, columns: Columns) -> None:
+    starts = starts_of_blocks(columns.coords)
+    rows = labels.pack_rows(columns.supervoxels, columns.counts, starts, change.mutation)
+    for key, row in zip(zyx_keys(columns.coords[starts], change.data.rows.index(body)), rows, strict=True):
+        change.batch.put(key, row)
+
+
+def _log(change: Transaction, bodies: dict[str, int], posted: list[int], sizes: tuple[int, int]) -> None:
+    """The record; one that would be large names a blob, the JSON of the start of the mutation, in place of the list."""
+    start = {"Action": "cleave", **bodies, "CleavedSupervoxels": posted}
+    listed: dict[str, Any] = {"CleavedSupervoxels": posted}
+    if len(posted) > _LARGEST_RECORD // 21 and len(message := orjson.dumps(start)) > _LARGEST_RECORD:
+        reference = blobs.blob_reference(message)
+        change.batch.batch.put(blobs.blob_key(reference), message)
+        listed = {"DataRef": reference}
+    sized = {"CleavedSize": sizes[0], "RemainSize": sizes[1]}
+    change.log({"Action": "cleave-complete", **bodies, **listed, **sized})

@@ -319,7 +319,7 @@ class DataType:
     numbered: ClassVar[bool] = False
     """Whether a number may follow an instance's name in a URL, as in ``stack2``; ``Call.number`` holds it."""
 
-    derives: ClassVar[bool] = False
+    derives: bool = False
     """Whether some of the type's rows follow from others, so that what merged versions changed is settled as a whole."""
 
     def __init__(self, database: Database, repo: Repo, record: InstanceRecord) -> None:

@@ -10,12 +10,11 @@ from dvidcore import codecs
 from dvidcore.datatypes.arguments import choice, flag, text
 from dvidcore.datatypes.base import OCTETS, Buffer, Call, Reply, endpoint
 from dvidcore.datatypes.imageblk.stored import PART, SLAB, coordinates
-from dvidcore.datatypes.imageblk.volumes import MAX_BUFFER, MUTATE, ImageVolumes
+from dvidcore.datatypes.imageblk.volumes import MAX_BUFFER, MUTATE, SCALE, WRITTEN_SCALE, ImageVolumes
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import INT32_MAX, INT32_MIN, ZYX, BlockBox, check_aligned, check_box, parse_int
 from dvidcore.pool import ordered_map
 from dvidcore.storage.engine import Value
-from dvidcore.storage.keys import zyx_key
 from dvidcore.storage.staged import StagedWrite
 
 _HEADER = Struct("<4i")
@@ -26,8 +25,8 @@ COMPRESSION = choice("compression", "", "how blocks are sent, as stored by defau
 class ImageBlock(ImageVolumes):
     """What all image types have in common; each says what a voxel is."""
 
-    @endpoint("GET", "blocks/{start:point}/{count:int}", answers=OCTETS)
-    def get_blocks(self, call: Call, start: ZYX, count: int) -> Reply:
+    @endpoint("GET", "blocks/{start:point}/{count:int}", query=[SCALE], answers=OCTETS)
+    def get_blocks(self, call: Call, start: ZYX, count: int, scale: int = 0) -> Reply:
         """The voxels of ``count`` whole blocks along X from the block coordinate ``start``, one after the other.
 
         Each is in ZYX order. Blocks that are not stored are filled with the background.
@@ -35,7 +34,7 @@ class ImageBlock(ImageVolumes):
         if count < 0:
             raise BadRequest(f"count: {count} is negative")
         self._check_span(start, count)
-        stored, view = self.stored, call.view
+        stored, view = self.stored_at(scale), call.view
         total = self._check_bytes(count * stored.block_bytes // self.element.nbytes)
         step = max(1, SLAB // stored.block_bytes)
         pieces = ((ZYX(start.z, start.y, start.x + k), min(step, count - k)) for k in range(0, count, step))
@@ -43,8 +42,8 @@ class ImageBlock(ImageVolumes):
             return Reply(b"".join(stored.span(view, *p) for p in pieces))
         return Reply(ordered_map(lambda p: stored.span(view, *p), pieces, 2), length=total)
 
-    @endpoint("POST", "blocks/{start:point}/{count:int}", query=[MUTATE])
-    def post_blocks(self, call: Call, start: ZYX, count: int, mutate: bool) -> None:
+    @endpoint("POST", "blocks/{start:point}/{count:int}", query=[MUTATE, WRITTEN_SCALE])
+    def post_blocks(self, call: Call, start: ZYX, count: int, mutate: bool, scale: int = 0) -> None:
         """Stores ``count`` whole blocks along X, in the form that GET answers. The extents do not change."""
         if count < 1:
             raise BadRequest(f"count: {count} is not at least 1")
@@ -52,11 +51,17 @@ class ImageBlock(ImageVolumes):
         stored = self.stored
         n = stored.block_bytes
         self._check_body(call.body, count * n // self.element.nbytes, f"{count} blocks")
+        block = stored.block
+        offset = ZYX(*(c * b for c, b in zip(start, block, strict=True)))
+        coarser = self._coarser(offset, ZYX(block.z, block.y, count * block.x))
 
         def bodies() -> Iterator[tuple[int, bytes]]:
             step = max(1, PART // n)
             for k in range(0, count, step):
-                yield k, call.body.read(min(step, count - k) * n)
+                data = call.body.read(min(step, count - k) * n)
+                if coarser is not None:
+                    coarser.add_blocks(k, data)
+                yield k, data
 
         def rows(piece: tuple[int, bytes]) -> list[tuple[bytes, bytes]]:
             first, data = piece
@@ -73,7 +78,7 @@ class ImageBlock(ImageVolumes):
             for packed in ordered_map(rows, bodies(), 4):
                 for key, value in packed:
                     staged.put(key, value)
-            self._commit(call, staged, None)
+            self._commit(call, staged, None, coarser)
 
     def _check_span(self, start: ZYX, count: int) -> None:
         """BadRequest where blocks along X have voxels beyond int32."""
@@ -89,11 +94,11 @@ class ImageBlock(ImageVolumes):
     @endpoint(
         "GET",
         "subvolblocks/{size:size}/{offset:point}",
-        query=[COMPRESSION],
+        query=[COMPRESSION, SCALE],
         answers=OCTETS,
         throttle=True,
     )
-    def get_subvolblocks(self, call: Call, size: ZYX, offset: ZYX, compression: str) -> Reply:
+    def get_subvolblocks(self, call: Call, size: ZYX, offset: ZYX, compression: str, scale: int = 0) -> Reply:
         """The stored blocks of a box of whole blocks.
 
         For each: its block coordinates x, y, z and the number of bytes that follow (int32 each, little-endian), and
@@ -101,7 +106,7 @@ class ImageBlock(ImageVolumes):
         ``jpeg``: X columns by Y·Z rows), or the voxels with ``compression=uncompressed``. In ZYX order; blocks that
         are not stored are left out.
         """
-        stored, view = self.stored, call.view
+        stored, view = self.stored_at(scale), call.view
         check_box(offset, size)
         check_aligned(offset, size, stored.block)
         total = self._check_bytes(size.z * size.y * size.x)
@@ -120,23 +125,23 @@ class ImageBlock(ImageVolumes):
         query=[
             text("blocks", "", "block coordinates: x,y,z,x,y,z,…"),
             COMPRESSION,
+            SCALE,
             flag("prefetch", "true or on: the blocks will be asked for soon; answers nothing", ("true", "on")),
         ],
         answers=OCTETS,
     )
-    def get_specificblocks(self, call: Call, blocks: str, compression: str, prefetch: bool) -> Reply:
+    def get_specificblocks(self, call: Call, blocks: str, compression: str, prefetch: bool, scale: int = 0) -> Reply:
         """The stored ones of a list of blocks, in the form of ``subvolblocks``."""
-        payload = self._payload(compression)
+        payload, stored, view = self._payload(compression), self.stored_at(scale), call.view
         coords = _parse_blocks(blocks)
         if prefetch or not coords:
             return Reply(b"")
-        stored, view = self.stored, call.view
         total = self._check_bytes(len(coords) * stored.block_bytes // self.element.nbytes)
         step = max(1, PART // stored.block_bytes)
 
         def piece(part: list[ZYX]) -> list[Buffer]:
-            values = view.get_many([stored.prefix + zyx_key(*c) for c in part])
-            return _framed(((c, v) for c, v in zip(part, values, strict=True) if v is not None), payload)
+            found = zip(part, stored.values(view, part), strict=True)
+            return _framed(((c, v) for c, v in found if v is not None), payload)
 
         pieces = ordered_map(piece, (coords[k : k + step] for k in range(0, len(coords), step)), 3)
         return _joined(pieces, total)

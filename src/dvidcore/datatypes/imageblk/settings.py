@@ -6,11 +6,13 @@ Kept are the values of the JSON answers, so points and sizes are in X, Y, Z orde
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from dvidcore.datatypes.base import Setting
+from dvidcore.datatypes.imageblk.downres import METHODS
 from dvidcore.datatypes.voxel_settings import MAX_POINT, MIN_POINT, VOXEL_UNITS, block_size, check_voxel_size
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import parse_int
@@ -65,3 +67,41 @@ SETTINGS = (
     Setting("GridStore", "GridStore", "", _grid_store, "a store of chunked volumes in the server's configuration"),
     Setting("ScaleLevel", "ScaleLevel", 0, parse_int, "the scale of the volume in its GridStore"),
 )
+
+
+def _scales(text: str, name: str) -> int:
+    return parse_int(text, name, 0, MAX_LEVEL)
+
+
+def _method(text: str, name: str) -> str:
+    if (word := text.lower()) not in METHODS:
+        raise BadRequest(f'{name}: "{text[:40]}" is not one of {", ".join(METHODS)}')
+    return word
+
+
+MAX_LEVEL = 24
+"""Scales beside scale 0: at the last, all of int32 is a few blocks."""
+SCALES = (
+    Setting(
+        "MaxDownresLevel",
+        "MaxDownresLevel",
+        0,
+        _scales,
+        "number of coarser scales that are made with each write, 0 to 24",
+    ),
+    Setting(
+        "DownresMethod",
+        "DownresMethod",
+        None,
+        _method,
+        "how a voxel stands for eight: mean (rounded, halves up), majority (the least of equally frequent values) or"
+        " nearest (the one of the lowest coordinates); by default majority for uint32 and uint64, else mean",
+    ),
+)
+"""What makes an instance hold coarser scales."""
+
+
+def check_scales(settings: Mapping[str, Any]) -> None:
+    """BadRequest for coarser scales of blocks that cannot be halved."""
+    if settings["MaxDownresLevel"] and any(n % 2 for n in settings["BlockSize"]):
+        raise BadRequest(f"MaxDownresLevel: the BlockSize {settings['BlockSize']} must be even along each axis")

@@ -7,7 +7,7 @@ electron microscopy, is stored plain and goes from the store into the answer in 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -72,6 +72,14 @@ class StoredBlocks:
             for z, y in box.rows()
         )
         yield from view.snapshot.load_rows(chain.from_iterable(spans))
+
+    def value(self, view: View, at: ZYX) -> Value | None:
+        """The stored value of one block; None where it is not stored."""
+        return view.get(self.prefix + zyx_key(*at))
+
+    def values(self, view: View, coords: Sequence[ZYX]) -> list[Value | None]:
+        """The stored values of blocks, in the order of their coordinates."""
+        return view.get_many([self.prefix + zyx_key(*at) for at in coords])
 
     def voxels(self, value: Value) -> bytes | memoryview:
         """The voxels of a stored block. Raises StoreError where the row is damaged."""

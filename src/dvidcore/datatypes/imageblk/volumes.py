@@ -16,7 +16,8 @@ from dvidcore.datatypes.imageblk import oblique, pictures, planes
 from dvidcore.datatypes.imageblk.extents import Extents
 from dvidcore.datatypes.imageblk.pictures import JPEG_SIDE
 from dvidcore.datatypes.imageblk.properties import ImageProperties
-from dvidcore.datatypes.imageblk.stored import SLAB, Mask
+from dvidcore.datatypes.imageblk.scales import Coarser
+from dvidcore.datatypes.imageblk.stored import SLAB, Mask, StoredBlocks
 from dvidcore.datatypes.roi import region
 from dvidcore.datatypes.roi.region import Region
 from dvidcore.errors import BadRequest
@@ -29,9 +30,12 @@ MAX_BUFFER = 32 << 20
 MAX_PIXELS = 1 << 28
 """Of one slice: it is made and compressed in memory."""
 
+SCALE = integer("scale", 0, "the scale that is read, 0 to MaxDownresLevel; coordinates are those of its voxels", 0)
+WRITTEN_SCALE = integer("scale", 0, "only 0: coarser scales are made by the server", 0, 0)
 ROI = (
     text("roi", None, "the name of an roi instance: voxels outside of it, at this version, are the background"),
     integer("attenuation", None, "with roi, uint8: voxels outside are divided by 2 to this power instead", 1, 7),
+    SCALE,
 )
 WRITTEN = text("roi", None, "the name of an roi instance: only blocks inside of it, at this version, are written")
 MUTATE = flag("mutate", "true: older content is replaced")
@@ -53,6 +57,7 @@ class ImageVolumes(ImageProperties):
         offset: ZYX,
         roi: str | None,
         attenuation: int | None,
+        scale: int = 0,
         format: str = "",
     ) -> Reply:
         """The voxels of any box, or a slice along the axes as an image.
@@ -61,12 +66,14 @@ class ImageVolumes(ImageProperties):
         fastest); with the format ``jpg`` one image of dx columns and dy·dz rows. ``xy``, ``xz`` or ``yz`` is a slice
         of ``width_height``: png (default), jpg, jpg:QUALITY, tif or bmp. Voxels that are not stored are the background.
         """
-        mask = self._mask(call, roi, attenuation)
+        stored, mask = self.stored_at(scale), self._mask(call, roi, attenuation, scale)
         plane = planes.parse_dims(dims)
         if plane is None:
-            return self._volume(call.view, planes.parse_volume(size, offset), offset, format, mask)
+            return self._volume(stored, call.view, planes.parse_volume(size, offset), offset, format=format, mask=mask)
         kind, quality = images.parse_format(format)
-        return self._image(self._slice(call.view, plane, planes.parse_image(size), offset, mask), kind, quality)
+        return self._image(
+            self._slice(stored, call.view, plane, planes.parse_image(size), offset=offset, mask=mask), kind, quality
+        )
 
     @endpoint("GET", "isotropic/{dims:text}/{size:text}/{offset:point}", query=ROI, answers=OCTETS, throttle=True)
     @endpoint(
@@ -85,16 +92,17 @@ class ImageVolumes(ImageProperties):
         offset: ZYX,
         roi: str | None,
         attenuation: int | None,
+        scale: int = 0,
         format: str = "",
     ) -> Reply:
         """As ``raw``, but slices are stretched where the voxels are not square.
 
         ``width_height`` are pixels of the finer resolution of the plane.
         """
-        mask = self._mask(call, roi, attenuation)
+        stored, mask = self.stored_at(scale), self._mask(call, roi, attenuation, scale)
         plane = planes.parse_dims(dims)
         if plane is None:
-            return self._volume(call.view, planes.parse_volume(size, offset), offset, format, mask)
+            return self._volume(stored, call.view, planes.parse_volume(size, offset), offset, format=format, mask=mask)
         if not self._is_picture():
             raise BadRequest(f"isotropic: slices of {self.typename} have no colours that could be averaged; use raw")
         kind, quality = images.parse_format(format)
@@ -102,7 +110,7 @@ class ImageVolumes(ImageProperties):
         _check_pixels(width * height, oblique.MAX_PIXELS)
         resolution = self.record.settings["VoxelSize"][::-1]
         have = planes.source_size(width, height, resolution[plane.columns], resolution[plane.rows])
-        image = self._slice(call.view, plane, have, offset, mask)
+        image = self._slice(stored, call.view, plane, have, offset=offset, mask=mask)
         return self._image(planes.resample(image, width, height), kind, quality)
 
     @endpoint(
@@ -131,22 +139,33 @@ class ImageVolumes(ImageProperties):
         x, y, z = self.record.settings["VoxelSize"]
         return self._image(oblique.cut(self.stored, call.view, plane, (z, y, x)), kind, quality)
 
-    def _volume(self, view: View, size: ZYX, offset: ZYX, format: str, mask: Mask | None) -> Reply:
+    def _volume(
+        self, stored: StoredBlocks, view: View, size: ZYX, offset: ZYX, *, format: str, mask: Mask | None
+    ) -> Reply:
         total = self._check_bytes(size.z * size.y * size.x)
         if format in ("jpg", "jpeg"):
             if size.y * size.z > JPEG_SIDE or size.x > JPEG_SIDE:
                 raise BadRequest(f"format: a JPEG has at most {JPEG_SIDE} rows (dy·dz) and columns (dx)")
-            volume = self.stored.read(view, offset, size, mask)
+            volume = stored.read(view, offset, size, mask)
             return self._image(volume.reshape(size.z * size.y, size.x, *volume.shape[3:]), "jpg")
         if total > MAX_BUFFER:
-            return Reply(self.stored.stream(view, offset, size, mask), length=total)
-        return Reply(self.stored.read(view, offset, size, mask).reshape(-1).view("u1").data)
+            return Reply(stored.stream(view, offset, size, mask), length=total)
+        return Reply(stored.read(view, offset, size, mask).reshape(-1).view("u1").data)
 
-    def _slice(self, view: View, plane: planes.Plane, image: tuple[int, int], offset: ZYX, mask: Mask | None) -> Any:
+    def _slice(
+        self,
+        stored: StoredBlocks,
+        view: View,
+        plane: planes.Plane,
+        image: tuple[int, int],
+        *,
+        offset: ZYX,
+        mask: Mask | None,
+    ) -> Any:
         size = plane.size(*image)
         check_box(offset, size)
         _check_pixels(math.prod(image), MAX_PIXELS)
-        return plane.image(self.stored.read(view, offset, size, mask))
+        return plane.image(stored.read(view, offset, size, mask))
 
     def _is_picture(self) -> bool:
         """Whether the values are intensities, which can be averaged and shown in a lossy format."""
@@ -155,13 +174,13 @@ class ImageVolumes(ImageProperties):
     def _image(self, image: Any, kind: str, quality: int = images.DEFAULT_QUALITY) -> Reply:
         return pictures.answer(image, kind, quality, intensities=self._is_picture(), typename=self.typename)
 
-    def _mask(self, call: Call, roi: str | None, attenuation: int | None) -> Mask | None:
+    def _mask(self, call: Call, roi: str | None, attenuation: int | None, scale: int) -> Mask | None:
         """What the arguments do to the voxels that are read."""
         if roi is None:
             if attenuation is not None:
                 raise BadRequest("attenuation: it needs roi, which says what is attenuated")
             return None
-        found = region.named(self, call, roi)
+        found = region.named(self, call, roi).at_scale(scale)
         if attenuation is None:
             return partial(found.blank, value=self.stored.background)
         if self.element.name != "uint8":
@@ -171,10 +190,12 @@ class ImageVolumes(ImageProperties):
     @endpoint(
         "POST",
         "raw/{dims:text}/{size:text}/{offset:point}",
-        query=(WRITTEN, MUTATE),
+        query=(WRITTEN, MUTATE, WRITTEN_SCALE),
         throttle=True,
     )
-    def post_raw(self, call: Call, *, dims: str, size: str, offset: ZYX, roi: str | None, mutate: bool) -> None:
+    def post_raw(
+        self, call: Call, *, dims: str, size: str, offset: ZYX, roi: str | None, mutate: bool, scale: int = 0
+    ) -> None:
         """Stores the voxels of a box of whole blocks, all or nothing.
 
         ``dims`` is ``0_1_2``; offset and size are multiples of the block size. The body is exactly the voxels, in the
@@ -186,11 +207,21 @@ class ImageVolumes(ImageProperties):
         box = planes.parse_volume(size, offset)
         check_aligned(offset, box, self.stored.block)
         self._check_body(call.body, box.z * box.y * box.x, f"a box of {box.xyz()} voxels")
+        coarser = self._coarser(offset, box)
         with StagedWrite(self.engine) as staged:
-            self._stage(staged, call, offset, box, limit)
-            self._commit(call, staged, Extents.of_box(offset, box))
+            self._stage(staged, call, offset, box, limit=limit, coarser=coarser)
+            self._commit(call, staged, Extents.of_box(offset, box), coarser)
 
-    def _stage(self, staged: StagedWrite, call: Call, offset: ZYX, size: ZYX, limit: Region | None) -> None:
+    def _stage(
+        self,
+        staged: StagedWrite,
+        call: Call,
+        offset: ZYX,
+        size: ZYX,
+        *,
+        limit: Region | None,
+        coarser: Coarser | None,
+    ) -> None:
         """Reads a box of whole blocks from the body, some layers of blocks at a time, and puts those in the limit."""
         stored = self.stored
         layer = stored.block.z * size.y * size.x * self.element.nbytes
@@ -201,6 +232,8 @@ class ImageVolumes(ImageProperties):
             volume = self.element.array(call.body.read(depth * size.y * size.x * self.element.nbytes), slab)
             at = ZYX(offset.z + z, offset.y, offset.x)
             inside = None if limit is None else limit.blocks(at, slab, stored.block)
+            if coarser is not None:
+                coarser.add(z, volume, inside)
             for rows in stored.cut(volume, at, call.version, inside):
                 for key, value in rows:
                     staged.put(key, value)

@@ -83,7 +83,7 @@ class RemoteConfig:
     timeout: float = 30.0
     """Seconds that the other service may take for a piece of an answer."""
     retries: int = 2
-    """How often a request that the other service failed is sent again."""
+    """How often a request that the other service failed is sent again, at least once."""
     concurrency: int = 6
     """Requests that may wait for other services at the same time; it leaves threads for those that need not."""
     recheck: float = 3600.0
@@ -307,7 +307,7 @@ def _remote(section: _Section, threads: int) -> RemoteConfig:
         allowed=section.texts("allowed"),
         cache_bytes=section.integer("cacheBytes", default.cache_bytes),
         timeout=section.number("timeout", default.timeout),
-        retries=section.integer("retries", default.retries),
+        retries=section.integer("retries", default.retries, least=1),
         concurrency=section.integer("concurrency", max(1, threads * 3 // 4), least=1),
         recheck=section.number("recheck", default.recheck),
         s3_endpoint=section.text("s3Endpoint").rstrip("/"),

@@ -1,0 +1,159 @@
+"""What happens when the service that holds a volume fails: an error with its reason, in time, and nothing wrong kept."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from apiclient import Client
+from remote_tools import OFFSET, FileServer, Remote, client, expected, precomputed, serving, write
+
+SHAPE = (70, 50, 40)
+GRAY = np.random.default_rng(2).integers(0, 255, SHAPE, np.uint8)
+BOX = "raw/0_1_2/70_50_40/-10_5_3"
+PATHS = (
+    BOX,
+    "label/0_5_3",
+    "raw/xy/70_50/-10_5_3",
+    "tile/xy/0/0_0_3",
+    "blocks/0_0_0/2",
+    "specificblocks?blocks=0,0,0",
+)
+TIMEOUT = 1.0
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[FileServer]:
+    write(precomputed(GRAY[..., None]), GRAY[..., None], tmp_path / "raw")
+    with serving(FileServer(tmp_path)) as server:
+        yield server
+
+
+@pytest.fixture
+def app(server: FileServer) -> Iterator[Client]:
+    with client(allowed=(server.url,), timeout=TIMEOUT, retries=1) as app:
+        yield app
+
+
+def create(app: Client, uuid: str, url: str) -> tuple[int, str]:
+    answer = app.post(f"/api/repo/{uuid}/instance", {"typename": "remotevolume", "dataname": "there", "URL": url})
+    return answer.status, answer.text
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "text"),
+    [
+        (500, 502, "500"),
+        (503, 502, "503"),
+        (403, 502, "403"),
+        ("truncate", 502, ""),
+        ("short", 502, ""),
+        ("stall", 504, "did not answer within 1 seconds"),
+    ],
+)
+def test_reads_say_what_failed_and_go_on_when_it_works_again(
+    app: Client, server: FileServer, failure: int | str, status: int, text: str
+) -> None:
+    remote = Remote(app, f"{server.url}/raw")
+    server.failure = failure
+    for path in PATHS[:2] if failure == "stall" else PATHS:
+        answer = remote.get(path)
+        assert answer.status == status, (path, answer.text)
+        assert text in answer.text
+        assert "127.0.0.1" in answer.text
+        assert len(answer.text) < 1000
+    assert remote.get("info").status == 200
+    assert app.get("/api/repos/info").status == 200
+    server.failure = ""
+    server.released.set()
+    # A read of a chunk that another read waits for has the end of that one, whose connections broke just now.
+    while failure == "stall" and remote.get(BOX).status != 200:
+        pass
+    assert (remote.box(OFFSET, SHAPE) == expected(GRAY, OFFSET, OFFSET, SHAPE)).all()
+
+
+def test_absent_chunks_are_zero(app: Client, server: FileServer) -> None:
+    remote = Remote(app, f"{server.url}/raw")
+    server.failure = 404
+    assert not remote.box(OFFSET, SHAPE).any()
+
+
+@pytest.mark.parametrize(("failure", "status"), [(500, 502), (403, 502), ("stall", 504), (404, 400)])
+def test_a_volume_that_cannot_be_reached_is_not_created(
+    app: Client, server: FileServer, failure: int | str, status: int
+) -> None:
+    server.failure = failure
+    uuid = app.repo()
+    found, text = create(app, uuid, f"{server.url}/raw")
+    assert found == status, text
+    assert app.get(f"/api/node/{uuid}/there/info").status == 400
+
+
+def test_nobody_listens() -> None:
+    with client(allowed=("http://127.0.0.1:1",), timeout=5, retries=1) as app:
+        status, text = create(app, app.repo(), "http://127.0.0.1:1/raw")
+        assert status == 502, text
+
+
+def test_a_volume_that_changed_its_type_is_refused(server: FileServer, tmp_path: Path) -> None:
+    with client(allowed=(server.url,), timeout=5, recheck=1e-9) as app:
+        remote = Remote(app, f"{server.url}/raw")
+        other = GRAY.astype(np.uint16)[..., None]
+        write(precomputed(other), other, tmp_path / "raw")
+        answer = remote.get(BOX)
+        assert (answer.status, "has changed" in answer.text) == (502, True), answer.text
+
+
+def test_a_service_that_hangs_leaves_threads_for_others(server: FileServer) -> None:
+    """Places for those who wait are fewer than the server's threads; once they are taken, others are refused."""
+    with client(allowed=(server.url,), timeout=20, concurrency=3, retries=20) as app:
+        remote = Remote(app, f"{server.url}/raw")
+        kv = app.instance(app.repo(), "kv")
+        server.failure = "stall"
+        found: list[int] = []
+        waiting = [threading.Thread(target=lambda: found.append(remote.get(BOX).status)) for _ in range(6)]
+        for thread in waiting:
+            thread.start()
+        # Two thirds of the three places are this service's; the other four requests give up by themselves.
+        while len(found) < 4:
+            time.sleep(0.01)
+        assert found == [503] * 4
+        assert app.post(f"{kv}/key/a", b"1").status == 200
+        answer = remote.get(BOX)
+        assert (answer.status, "try again later" in answer.text) == (503, True)
+        server.failure = ""
+        server.released.set()
+        for thread in waiting:
+            thread.join()
+        assert sorted(found) == [200, 200, 503, 503, 503, 503]  # sent again, when the connections broke
+        assert remote.get(BOX).status == 200
+
+
+def test_the_cache_saves_requests_and_is_bounded(tmp_path: Path) -> None:
+    shape = (128, 128, 64)
+    voxels = np.random.default_rng(3).integers(0, 255, shape, np.uint8)[..., None]
+    write(precomputed(voxels, offset=(0, 0, 0)), voxels, tmp_path / "raw")  # 64 chunks of 16 KiB: 1 MiB
+    first, last = "raw/0_1_2/32_32_16/0_0_0", "raw/0_1_2/32_32_16/96_96_48"
+    whole = "raw/0_1_2/128_128_64/0_0_0"
+    with serving(FileServer(tmp_path)) as server:
+
+        def asked(cache: int, *paths: str) -> int:
+            """How many chunks are fetched for the last of some requests."""
+            with client(allowed=(server.url,), cache_bytes=cache) as app:
+                remote = Remote(app, f"{server.url}/raw")
+                before = 0
+                for path in paths:
+                    before = server.asked.total()
+                    assert remote.get(path).status == 200
+                return server.asked.total() - before
+
+        assert asked(4 << 20, whole, whole) == 0
+        assert asked(4 << 20, first, last, first) == 0
+        assert asked(1, first, first) == 1
+        # A quarter of the volume fits: having read all of it, most is fetched again.
+        assert asked(256 << 10, whole, whole) >= 48

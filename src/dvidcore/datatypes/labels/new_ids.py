@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from dvidcore.errors import BadRequest
@@ -26,8 +27,10 @@ def exists(data: LabelEngine, snapshot: Snapshot, label: int) -> bool:
 class NewIds:
     """New ids for one transaction, each a different one."""
 
-    def __init__(self, write: Transaction) -> None:
+    def __init__(self, write: Transaction, reserved: Collection[int] = ()) -> None:
+        """``reserved`` are those that the client will give: they are not found as the next ones."""
         self._write = write
+        self._reserved = frozenset(reserved)
         self._taken: set[int] = set()
         self._given: dict[int, str] = {}
 
@@ -54,7 +57,7 @@ class NewIds:
         write = self._write
         while True:
             (label,) = write.new_labels(1)
-            if label not in self._taken and not exists(write.data, write.view.snapshot, label):
+            if label not in self._taken | self._reserved and not exists(write.data, write.view.snapshot, label):
                 self._taken.add(label)
                 return label
 

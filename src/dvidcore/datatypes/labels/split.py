@@ -76,7 +76,7 @@ def _split_supervoxel(
     pieces, outside = cut(posted, affected.coords, change.data.block)
     if len(outside):
         raise BadRequest(f"run {outside[0].tolist()} (x, y, z, length) is not within supervoxel {supervoxel}")
-    ids = NewIds(change)
+    ids = NewIds(change, [label for label in given if label is not None])
     split, remain = (ids.choose(label, name) for label, name in zip(given, ("split", "remain"), strict=True))
     new = np.array([split, remain], np.uint64)
     rewriting = Rewriting(

@@ -31,6 +31,7 @@ BUILT_IN: Mapping[str, str] = {
     "labelarray": "dvidcore.datatypes.labels.labelarray:LabelArray",
     "labelgraph": "dvidcore.datatypes.labelgraph.datatype:LabelGraph",
     "labelmap": "dvidcore.datatypes.labels.labelmap:LabelMap",
+    "labelsz": "dvidcore.datatypes.labelsz.datatype:LabelSizes",
     "multichan16": "dvidcore.datatypes.multichan16.datatype:MultiChannel",
     "neuronjson": "dvidcore.datatypes.neuronjson.datatype:NeuronJSON",
     "remotevolume": "dvidcore.datatypes.remote:RemoteVolume",

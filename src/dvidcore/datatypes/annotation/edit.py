@@ -13,8 +13,9 @@ from dvidcore.datatypes.annotation.elements import Item, Place
 from dvidcore.datatypes.annotation.lists import ElementList, points
 from dvidcore.datatypes.annotation.rows import Pairs, Zyx, pack_size
 from dvidcore.datatypes.following import Counted, ElementChange
+from dvidcore.datatypes.pending import erase, pending_rows
 from dvidcore.storage.engine import Batch
-from dvidcore.storage.keys import VERSION_BYTES, prefix_end, version_bytes, zyx_key, zyx_keys
+from dvidcore.storage.keys import prefix_end, zyx_key, zyx_keys
 from dvidcore.storage.versioned import KeyConflict, VersionedBatch, View
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Edit:
         self._lists: dict[bytes, ElementList] = {}
         self._pairs: dict[Zyx, Pairs] = {}
         self._settled: set[bytes] = set()
-        self._pending = _of_instance(pending, data.rows.instance, view.ancestry.version) if pending else {}
+        self._pending = pending_rows(pending, data.rows.instance, view.ancestry.version)
         self.overrides: tuple[bytes, ...] = ()
         """Beginnings of keys under which what merged versions disagree on counts as nothing, to be written anew."""
         self.removed: list[Located] = []
@@ -240,26 +241,6 @@ class Edit:
             writer.put(key, value)
         else:
             erase(self.view, writer, key)
-
-
-def erase(view: View, writer: VersionedBatch, prefix_key: bytes) -> None:
-    """Has a version no longer see a row: by a tombstone only where ancestors have it, else nothing of it is left."""
-    version = view.ancestry.version
-    stop = prefix_end(prefix_key)
-    if any(owner != version for _, owner, _ in view.scan_entries(prefix_key, stop)):
-        writer.delete(prefix_key)
-    else:
-        writer.batch.delete(prefix_key + version_bytes(version))
-
-
-def _of_instance(batch: Batch, prefix: bytes, version: int) -> dict[bytes, Value]:
-    """The rows of an instance at a version in a batch, by prefix key; empty where one is deleted."""
-    suffix = version_bytes(version)
-    return {
-        key[:-VERSION_BYTES]: value or b""
-        for key, value in batch.operations
-        if key.startswith(prefix) and key.endswith(suffix)
-    }
 
 
 def _counted(located: Sequence[Located]) -> Counted:

@@ -144,6 +144,8 @@ class LMDB(Engine):
 
     name: ClassVar[str] = "lmdb"
     shared: ClassVar[bool] = True
+    max_key_bytes: ClassVar[int] = MAX_KEY_BYTES
+    """What the datatypes ask for where clients choose keys."""
 
     def __init__(self, path: str, environment: Any, folder: Folder) -> None:
         self.path = path

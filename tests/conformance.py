@@ -32,6 +32,7 @@ DEFAULT = (
     "imageblk_blocks",
     "imageblk_roi",
     "roi_",
+    "tarsupervoxels_",
 )
 
 

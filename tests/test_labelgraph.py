@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from apiclient import Answer, Client
+from dvidcore.datatypes.labelgraph.datatype import LabelGraph
 from dvidcore.repos import Database
+from dvidcore.storage import open_engine
 from dvidcore.storage.keys import instance_range, prefix_range
 
 HUGE = 2**64 - 1
@@ -433,6 +436,41 @@ def test_an_edge_that_lost_an_end_in_a_merge_is_none(triangle: Graph) -> None:
     merged.post([(4, 1)], [(1, 2, 1)])
     assert merged.neighbors(4) == ([(4, 1)], [])
     assert [merged.do("GET", f"property/{path}") for path in ("4/k", "3/4/k", "1/2/k")] == [b""] * 3
+
+
+def test_resolve_lets_the_first_version_win(triangle: Graph) -> None:
+    child, other = triangle.child(), triangle.branch("other")
+    for graph, weight in ((child, 7), (other, 8)):
+        graph.post([(3, weight), (10 + weight, 1)], [(1, 2, weight), (3, 10 + weight, weight)])
+        graph.do("POST", "property/1/2/k", b"%d" % weight)
+        graph.client.commit(graph.node)
+    given = {"data": ["graph"], "parents": [other.node, child.node], "note": ""}
+    answer = triangle.client.post(f"/api/repo/{child.node}/resolve", given)
+    assert answer.status == 200, answer.text
+    merged = triangle.at(answer.json()["child"])
+    assert merged.get() == (
+        [(1, 2.3), (2, 10.1), (3, 8), (4, 0), (17, 1), (18, 1)],
+        [(1, 2, 8), (1, 3, 0), (2, 3, 0.5), (3, 17, 7), (3, 18, 8)],
+    )
+    assert merged.neighbors(2)[1] == [(1, 2, 8), (2, 3, 0.5)]
+    assert merged.do("GET", "property/2/1/k") == b"8"
+
+
+@pytest.mark.parametrize("name", ["leveldb", "lmdb"])
+def test_every_engine_and_a_restart(name: str, tmp_path: Path) -> None:
+    with Database.open({"main": open_engine(name, str(tmp_path / "db"))}) as database:
+        graph = Graph.create(database, Compression="gzip:6", Checksum="crc32")
+        graph.post([1, HUGE, 5], [(HUGE, 1, 2.5), (5, 1, 1)])
+        data = graph.client.server.instances.named(next(iter(database.repos.values())), "graph")
+        assert isinstance(data, LabelGraph)
+        longest = "n" * data.longest_name
+        graph.do("POST", f"property/1/{HUGE}/{longest}", b"p" * 100_000)
+        assert "at most" in graph.refused("POST", f"property/1/{HUGE}/{longest}n", b"p")
+        graph.do("DELETE", "subgraph", body([5]))
+    with Database.open({"main": open_engine(name, str(tmp_path / "db"))}) as database:
+        graph = Graph(Client(database), graph.path)
+        assert graph.get() == ([(1, 0), (HUGE, 0)], [(1, HUGE, 2.5)])
+        assert graph.do("GET", f"property/1/{HUGE}/{longest}") == b"p" * 100_000
 
 
 def test_an_unversioned_graph_is_one(database: Database) -> None:

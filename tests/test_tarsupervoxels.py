@@ -17,6 +17,7 @@ from dvidcore.datatypes.tarsupervoxels import tar
 from dvidcore.mutations import log
 from dvidcore.mutations.jsonlog import JsonLog, read_records
 from dvidcore.repos import Database, DatabaseOptions
+from dvidcore.storage import open_engine
 from dvidcore.storage.leveldb import LevelDB
 from dvidcore.storage.memory import Memory
 from labelmap_client import Seg
@@ -344,6 +345,22 @@ def test_a_body_shows_its_merges_at_once(meshes: Meshes) -> None:
     assert meshes.tar(2) == {f"{n}.drc": b"%d" % n for n in (2, 3, 4)}
 
 
+def test_a_body_shows_cleaves_and_splits_at_once(meshes: Meshes) -> None:
+    """The halves of a split supervoxel have no files until someone posts them."""
+    meshes.load({f"{n}.drc": b"%d" % n for n in range(1, 9)})
+    meshes.seg.merge(1, 2, 3)
+    cleaved = json.loads(meshes.seg.post("cleave/1", [2]).body)["CleavedLabel"]
+    assert meshes.tar(1) == {"1.drc": b"1", "3.drc": b"3"} and meshes.tar(cleaved) == {"2.drc": b"2"}
+    # Supervoxel 3 lies at z 0 to 15, y 16 to 31, x 0 to 15: its first row of voxels is split off.
+    runs = bytes([0, 3, 0, 0]) + np.array([0, 1, 0, 16, 0, 16], "<i4").tobytes()
+    halves = json.loads(meshes.seg.post("split-supervoxel/3", runs).body)
+    split, remain = halves["SplitSupervoxel"], halves["RemainSupervoxel"]
+    assert meshes.tar(1) == {"1.drc": b"1", f"{split}.missing": b"", f"{remain}.missing": b""}
+    assert sorted(meshes.get("missing/1")) == sorted([split, remain])
+    meshes.load({f"{split}.drc": b"s", f"{remain}.drc": b"r"})
+    assert meshes.ask("HEAD", "tarfile/1").status == 200
+
+
 @pytest.mark.parametrize("body", ["0", "x", "-1", f"{2**64}", "4711", "", "1/2"])
 def test_bad_bodies(meshes: Meshes, body: str) -> None:
     for verb, path in (("GET", "tarfile"), ("HEAD", "tarfile"), ("GET", "missing")):
@@ -402,8 +419,6 @@ def test_a_body_that_merged_versions_disagree_on_is_a_conflict(meshes: Meshes) -
 
 @pytest.mark.parametrize("name", ["memory", "leveldb", "lmdb"])
 def test_large_files_in_every_engine(name: str, tmp_path: Any) -> None:
-    from dvidcore.storage import open_engine
-
     rng = np.random.default_rng(3)
     with Database.open({"main": open_engine(name, str(tmp_path / "db"))}) as database:
         meshes = Meshes.create(database, Checksum="crc32")

@@ -62,10 +62,10 @@ def step(seg: SplitSeg, rng: np.random.Generator) -> None:
     mask = some_mask(rng, seg.levels[0] == supervoxel)
     given = [f"{name}={seg.next + int(n)}" for name, n in zip(("split", "remain"), rng.permutation(9)[:2], strict=True)]
     query = [text for text in given if rng.random() < 0.3]
-    if rng.random() < 0.2:
-        query.append("downres=false")
     if query == given[1:]:
         query = []  # the next id could be the one that is given, which has a test of its own
+    if rng.random() < 0.2:
+        query.append("downres=false")
     seg.split(supervoxel, mask, "&".join(query), chopped(mask, seg.origin, rng))
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorstore as ts
 
 from apiclient import Client
 from dvidcore.config import RemoteConfig
@@ -26,6 +25,8 @@ CHUNK = (32, 32, 16)
 
 def write(spec: dict[str, Any], voxels: np.ndarray, folder: Path | None = None, **more: Any) -> None:
     """Creates an array as ``spec`` says, whose axes are those of ``voxels``."""
+    import tensorstore as ts
+
     kvstore = spec.pop("kvstore", None) or {"driver": "file", "path": f"{folder}/"}
     if spec["driver"] != "neuroglancer_precomputed":  # which says so itself
         more |= {"dtype": voxels.dtype, "shape": voxels.shape}

@@ -7,7 +7,7 @@ import pytest
 
 from dvidcore.repos import Database
 from labelmap_client import BLOCK, ZYX, Seg, volume, xyz
-from test_labelmap_writes import downsample
+from test_labelmap_writes import downsample, mapping_ops
 
 
 class Fork:
@@ -198,6 +198,30 @@ def test_resolve_lets_the_first_parent_win(fork: Fork) -> None:
     after = fork.client.get(f"/api/repo/{fork.seg.node}/info").json()["DAG"]
     for uuid, node in before["Nodes"].items():
         assert node["Locked"] == after["Nodes"][uuid]["Locked"]
+
+
+def test_what_both_mapped_differently_is_a_conflict(database: Database) -> None:
+    seg = Seg.create(database)
+    voxels = np.full(TWO, 3, np.uint64)
+    voxels[:, :, : BLOCK[2]] = np.random.default_rng(1).integers(1, 6, BLOCK, np.uint64)
+    seg.write(voxels, (0, 0, 0))
+    a, b = sides(seg)
+    a.merge(1, 5)
+    b.merge(2, 5)
+    a.merge(3, 4)
+    b.merge(3, 4)
+    both = join(seg, a, b)
+    both = both.child()
+    message = f"the mapping of supervoxel 5 was changed in versions {a.node} and {b.node}, which were merged"
+    assert message in both.refused("mapping", [1, 5], status=409)
+    assert message in both.refused(f"raw/0_1_2/{xyz(TWO)}/0_0_0", status=409)
+    assert both.json("mapping", [1, 2, 3, 4]) == [1, 2, 3, 3]  # of 4 both say the same
+    box = f"raw/0_1_2/{xyz(BLOCK)}/{BLOCK[2]}_0_0"
+    assert np.unique(volume(both.get(box), BLOCK)).tolist() == [3]
+    assert both.ask(f"raw/0_1_2/{xyz(TWO)}/0_0_0?supervoxels=true").status == 200
+    both.post("mappings", mapping_ops([(5, 1)]))
+    assert both.json("mapping", [1, 5]) == [1, 1]
+    assert both.ask(f"raw/0_1_2/{xyz(TWO)}/0_0_0").status == 200
 
 
 def test_resolve_settles_what_both_mapped(database: Database) -> None:

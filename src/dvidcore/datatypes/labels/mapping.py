@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from dvidcore import labels
 from dvidcore.datatypes.labels.rows import BODY_OFFSET, Rows, unpack_u64
 from dvidcore.storage.engine import Engine, Snapshot, Value
-from dvidcore.storage.versioned import Ancestry, View
+from dvidcore.storage.keys import prefix_end
+from dvidcore.storage.versioned import Ancestry, KeyConflict, View
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.base import Call
@@ -75,7 +76,7 @@ class Mapped:
 class _Exact(Mapped):
     """The same in one snapshot, though the table may have run ahead of it."""
 
-    __slots__ = ("_asked", "_cache", "_changed", "_generation", "_rows", "_since", "_view")
+    __slots__ = ("_asked", "_cache", "_changed", "_generation", "_rows", "_since", "_view", "disputed")
 
     def __init__(self, cache: MappingCache, view: View, generation: int, asked: list[Labels | None] | None) -> None:
         super().__init__(cache.table, view.ancestry, cache.rank(view.ancestry))
@@ -87,6 +88,8 @@ class _Exact(Mapped):
         self._since = (0, 0)
         self._changed = _NONE
         self._asked = asked
+        self.disputed = _NONE if view.ancestry.linear or self.identity else cache.disputed(view)
+        """Supervoxels, ascending, that merged versions map differently: asking for their bodies is a KeyConflict."""
 
     def bodies(self, supervoxels: Labels) -> Labels:
         if self._asked is not None:
@@ -96,6 +99,8 @@ class _Exact(Mapped):
         unsure = self._unsure(supervoxels, low)
         if unsure is not None:
             found[unsure] = self._stored(supervoxels[unsure])[0]
+        if len(self.disputed) and (hit := _among(self.disputed, supervoxels)).any():
+            raise self._conflict(int(supervoxels[hit][0]))
         return found
 
     def has_entry(self, supervoxels: Labels) -> NDArray[np.bool_]:
@@ -169,10 +174,15 @@ class _Exact(Mapped):
     def _values(self, keys: list[bytes]) -> Iterable[Value | None]:
         if self._view.ancestry.linear:
             return self._view.get_many(keys)
-        # As the table does, the nearest wins, also of entries that merged versions each wrote.
+        # As in the table, the nearest wins; where merged versions disagree, that is in ``disputed``.
         rank = self._view.ancestry.rank
         entries = ([(rank[v], body) for _, v, body in self._view.scan_entries(k, k + b"\xff" * 4)] for k in keys)
         return (max(found)[1] if found else None for found in entries)
+
+    def _conflict(self, supervoxel: int) -> KeyConflict:
+        key = self._rows.mapping(supervoxel)
+        writers = [version for _, version, _ in self._view.scan_entries(key, prefix_end(key))]
+        return KeyConflict(key, self._view.ancestry.frontier(writers))
 
 
 def _among(known: Labels, supervoxels: Labels) -> NDArray[np.bool_]:
@@ -200,6 +210,7 @@ class MappingCache:
         self.rows = rows
         self._lock = threading.Lock()
         self._ranks: dict[int, tuple[Ancestry, NDArray[np.uint32]]] = {}
+        self._disputed: dict[int, tuple[Ancestry, int, Labels]] = {}
         self.table = labels.Mapping()
         self.generation = -1
         """The table has all of this generation, and perhaps some of those in ``recent``."""
@@ -243,6 +254,24 @@ class MappingCache:
         if kept is None or kept[0] is not ancestry:
             kept = self._ranks[ancestry.version] = (ancestry, rank_of(ancestry))
         return kept[1]
+
+    def disputed(self, view: View) -> Labels:
+        """What versions that were merged above a view, or there, map differently and no version since has mapped."""
+        rows, ancestry = self.rows, view.ancestry
+        generation = unpack_u64(view.snapshot.get(rows.mapped))
+        kept = self._disputed.get(ancestry.version)
+        if kept is not None and kept[0] is ancestry and kept[1] == generation:
+            return kept[2]
+        open_ = set()
+        for _, merge, value in view.scan_entries(rows.disputed, prefix_end(rows.disputed)):
+            for supervoxel in np.frombuffer(value, "<u8").tolist():
+                key = rows.mapping(supervoxel)
+                writers = (version for _, version, _ in view.scan_entries(key, prefix_end(key)))
+                if not any(writer == merge or ancestry.is_ancestor(merge, writer) for writer in writers):
+                    open_.add(supervoxel)
+        found = np.array(sorted(open_), np.uint64)
+        self._disputed[ancestry.version] = (ancestry, generation, found)
+        return found
 
     # -- writing -------------------------------------------------------------------------------------------------------
 

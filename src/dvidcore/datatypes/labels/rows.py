@@ -11,6 +11,8 @@ BODY      body (8 bytes)                    ``BodyRecord``: the body's totals an
 MAPPING   supervoxel (8 bytes)              the body that it maps to (8 bytes); none: itself
 EXTENTS   none                              lowest and highest voxel, six int64: z, y, x, z, y, x
 MAXLABEL  none                              the largest label so far (8 bytes)
+FORMER    body, mutation id (8 bytes each)  the body's index before the mutation, if that is kept: ``former``
+DISPUTED  none                              supervoxels (8 bytes each) that versions merged here map differently
 ========  ================================  =========================================================
 
 Rows of the instance as a whole stand under version 0, which no version has: the label counters (NEXT) and three kinds
@@ -43,7 +45,7 @@ from dvidcore.storage.keys import (
     zyx_of,
 )
 
-BLOCK, INDEX, BODY, MAPPING, EXTENTS, MAXLABEL = range(0x10, 0x16)
+BLOCK, INDEX, BODY, MAPPING, EXTENTS, MAXLABEL, FORMER, DISPUTED = range(0x10, 0x18)
 NEXT, INDEXED, MAPPED, TILE = range(0x20, 0x24)
 
 INSTANCE_WIDE = version_bytes(0)
@@ -52,7 +54,7 @@ INSTANCE_WIDE = version_bytes(0)
 _U64 = struct.Struct("<Q")
 _BODY = struct.Struct("<QIQQ")
 _BOX = struct.Struct("<6q")
-_NEXT = struct.Struct("<QQQ")
+_NEXT = struct.Struct("<QQQQ")
 _TEXT = struct.Struct("<H")
 
 LONGEST_TEXT = 65535
@@ -65,9 +67,11 @@ class Rows:
     __slots__ = (
         "_block",
         "_body",
+        "_former",
         "_index",
         "_mapping",
         "_tile",
+        "disputed",
         "extents",
         "indexed",
         "instance",
@@ -83,6 +87,8 @@ class Rows:
         self._body = data_prefix(instance, BODY)
         self._mapping = data_prefix(instance, MAPPING)
         self._tile = data_prefix(instance, TILE)
+        self._former = data_prefix(instance, FORMER)
+        self.disputed = data_prefix(instance, DISPUTED)
         self.extents = data_prefix(instance, EXTENTS)
         self.maxlabel = data_prefix(instance, MAXLABEL)
         self.next = data_prefix(instance, NEXT) + INSTANCE_WIDE
@@ -96,7 +102,7 @@ class Rows:
         if kind == BLOCK:
             z, y, x = zyx_of(type_key, 1)
             return f"block {x},{y},{z} of scale {type_key[0]}"
-        if kind in (INDEX, BODY):
+        if kind in (INDEX, BODY, FORMER):
             return f"the index of body {int.from_bytes(type_key[:8], 'big')}"
         return f"the mapping of supervoxel {int.from_bytes(type_key, 'big')}" if kind == MAPPING else ""
 
@@ -119,6 +125,10 @@ class Rows:
         """What the keys of all index rows start with."""
         return self._index
 
+    def body_of(self, key: bytes) -> int:
+        """The body of a key of ``body``."""
+        return int.from_bytes(key[BODY_OFFSET : BODY_OFFSET + 8], "big")
+
     def bodies(self, first: int, last: int) -> tuple[bytes, bytes]:
         """(start, stop) of the records of the bodies from ``first`` up to and including ``last``."""
         return self._body + u64_key(first), prefix_end(self._body + u64_key(last))
@@ -133,6 +143,10 @@ class Rows:
     def mappings(self) -> tuple[bytes, bytes]:
         """(start, stop) of all mapping rows."""
         return prefix_range(self._mapping)
+
+    def former(self, body: int, mutation: int | None = None) -> bytes:
+        """A body's row of a mutation, or what all its rows start with."""
+        return self._former + u64_key(body) + (b"" if mutation is None else u64_key(mutation))
 
     def tile(self, z: int, y: int, x: int) -> bytes:
         """The whole key of a tile's generation."""
@@ -185,11 +199,15 @@ def _cut(text: str) -> bytes:
 
 
 class LabelCounters(NamedTuple):
-    """Where new labels come from: the repo-wide maximum, and the next id and ceiling of ``set-nextlabel`` (0: unset)."""
+    """Where new labels come from: the repo-wide maximum, and the next id and ceiling of ``set-nextlabel`` (0: unset).
+
+    ``ingested`` is the largest label of voxels that were stored without index, which the maximum does not count.
+    """
 
     maximum: int = 0
     next_label: int = 0
     ceiling: int = 0
+    ingested: int = 0
 
     def pack(self) -> bytes:
         return _NEXT.pack(*self)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from dvidcore import blocks
 from dvidcore.datatypes.labels import stored, transaction
-from dvidcore.datatypes.labels.indexing import Counts, rows_of
-from dvidcore.datatypes.labels.rows import BODY_OFFSET, INDEX_ZYX_OFFSET, BodyRecord
+from dvidcore.datatypes.labels.indexing import Counts, Pair, rows_of
+from dvidcore.datatypes.labels.rows import BODY_OFFSET, INDEX_ZYX_OFFSET, BodyRecord, unpack_u64
 from dvidcore.datatypes.labels.transaction import Transaction
 from dvidcore.geometry import ZYX
 from dvidcore.storage.engine import Value
@@ -54,6 +54,8 @@ class _Settling:
         self.call = call
         self.order = order
         self.divergent = _divergent(call)
+        self.disputed: dict[int, set[int]] = {}
+        """Supervoxels that sides map differently, and the bodies that each says: of these, rows stay as they are."""
 
     def run(self) -> None:
         of_blocks = self._changed(self.data.rows.scale(0))
@@ -61,6 +63,8 @@ class _Settling:
         if self.order is not None:
             self._write(self._winners(of_blocks))
             self._map(self._winners(of_mapping))
+        else:
+            self._dispute(of_mapping)
         if self.data.indexed:
             self._settle_index(of_blocks, of_mapping)
         for scale in range(1, self.data.scales + 1):
@@ -108,6 +112,18 @@ class _Settling:
             transaction.write(self.data, self.call, lambda t: t.map(supervoxels, bodies))
             self.call.renew()
 
+    def _dispute(self, of_mapping: _Changed) -> None:
+        """Writes down which supervoxels the sides map differently: there is no telling which body they are of."""
+        for prefix_key, writers in of_mapping.conflicts(self.call.view):
+            values = self.call.snapshot.get_many([prefix_key + version_bytes(writer) for writer in writers])
+            bodies = {unpack_u64(value) for value in values}
+            if len(bodies) > 1:
+                self.disputed[_u64(prefix_key)] = bodies
+        if self.disputed:
+            supervoxels = np.array(sorted(self.disputed), "<u8").tobytes()
+            transaction.write(self.data, self.call, lambda t: t.batch.put(self.data.rows.disputed, supervoxels))
+            self.call.renew()
+
     # -- the index -----------------------------------------------------------------------------------------------------
 
     def _settle_index(self, of_blocks: _Changed, of_mapping: _Changed) -> None:
@@ -117,6 +133,9 @@ class _Settling:
         met = {key[INDEX_ZYX_OFFSET:] for key, _ in of_index.conflicts(self.call.view)}
         met |= {zyx for zyx, supervoxels in self._palettes(of_blocks) if np.isin(supervoxels, moved).any()}
         counts = [counted for zyx in met if (counted := self._counted(zyx)) is not None]
+        undecided: set[Pair] = set()
+        if self.disputed:
+            counts = [self._decided(counted, undecided) for counted in counts]
         wanted, _ = rows_of(self.data.mapping.at(self.call), counts) if counts else ({}, None)
         known = {zyx_key(*at) for at, _, _ in counts}
         for key in of_index.rows:
@@ -125,6 +144,8 @@ class _Settling:
         rows: dict[bytes, Value] = {}
         bodies = {_u64(key) for key, _ in self._changed(*self.data.rows.bodies(0, 2**64 - 1)).conflicts(self.call.view)}
         for (body, zyx), row in wanted.items():
+            if (body, zyx) in undecided:
+                continue
             prefix_key = self.data.rows.index(body, zyx)
             if self._seen(prefix_key) != row:
                 rows[prefix_key] = row
@@ -150,6 +171,14 @@ class _Settling:
             return None
         nothing = np.empty(0, np.uint64)
         return at, *((nothing, nothing) if value is None else blocks.counts(stored.coded(value)))
+
+    def _decided(self, counts: Counts, undecided: set[Pair]) -> Counts:
+        """The counts without disputed supervoxels; the rows that those may be part of are added to ``undecided``."""
+        at, found, voxels = counts
+        keep = np.array([label not in self.disputed for label in found.tolist()], np.bool_)
+        for label in found[~keep].tolist():
+            undecided |= {(body, zyx_key(*at)) for body in self.disputed[label]}
+        return at, found[keep], voxels[keep]
 
     def _seen(self, prefix_key: bytes) -> bytes | None:
         """The row as it is seen now, empty where there is none, None where it is in conflict."""

@@ -151,6 +151,8 @@ class Config:
     assignment: Assignment
     logging: LoggingConfig = LoggingConfig()
     remote: RemoteConfig = RemoteConfig()
+    former_indices: frozenset[str] = frozenset()
+    """``[mutcache.NAME]``: label instances, by name or DataUUID, that keep indices as they were before mutations."""
     json_log: Path | None = None
     file: Path | None = None
     text: str = ""
@@ -208,11 +210,20 @@ def parse(text: str, folder: Path, file: Path | None = None) -> Config:
             sections["logging"].integer("max_log_age", 0),
         ),
         remote=_remote(sections["remote"], server.threads),
+        former_indices=_names(document, "mutcache"),
         json_log=sections["mutations"].path("jsonstore"),
         file=file,
         text=text,
         warnings=tuple(warnings),
     )
+
+
+def _names(document: Mapping[str, Any], section: str) -> frozenset[str]:
+    """The NAMEs of all ``[section.NAME]``."""
+    found = document.get(section, {})
+    if not isinstance(found, dict) or not all(isinstance(table, dict) for table in found.values()):
+        raise ConfigError(f"[{section}] must be sections [{section}.NAME]")
+    return frozenset(found)
 
 
 _FIXED = ("server", "auth", "logging", "mutations", "remote", "kafka", "email", "groupcache")
@@ -389,7 +400,7 @@ def _refuse_unsupported(sections: Mapping[str, _Section], document: Mapping[str,
             raise ConfigError(f"[mutations] {key} is not available in dvidcore; remove the key")
     if sections["server"].text("startjaneliaconfig"):
         raise ConfigError("[server] startJaneliaConfig is not available in dvidcore; startWebhook is")
-    for name in ("email", "groupcache", "cache", "mutcache"):
+    for name in ("email", "groupcache", "cache"):
         if document.get(name):
             warnings.append(f"[{name}] has no effect in dvidcore")
     warnings.extend(

@@ -44,6 +44,7 @@ def open_database(config: Config) -> Database:
             sync=server.sync,
             max_data_request=server.max_data_request,
             allow_labelmap_split=server.allow_labelmap_split,
+            former_indices=config.former_indices,
             remote=config.remote,
             json_log=None if config.json_log is None else JsonLog(config.json_log),
         )

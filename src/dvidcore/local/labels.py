@@ -1,8 +1,8 @@
-"""Label instances: bodies or supervoxels as numpy volumes, their sparse volumes, sizes and merges."""
+"""Label instances: bodies or supervoxels as numpy volumes, their sparse volumes, sizes and mutations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from copy import copy
 from typing import TYPE_CHECKING, Any, Self
 
@@ -168,3 +168,20 @@ class Labels(Volume):
         others = [labels] if isinstance(labels, int | np.integer) else labels
         answer = orjson.loads(self.request("POST", "merge", [int(target), *map(int, others)]))
         return int(answer["MutationID"])
+
+    def cleave(self, body: int, supervoxels: int | Iterable[int]) -> int:
+        """Makes some supervoxels of a body a body of their own; answers its label. Voxels stay as they are.
+
+        Raises ``BadRequest``, with nothing changed, unless they are some of the body's supervoxels and not all.
+        """
+        listed = [supervoxels] if isinstance(supervoxels, int | np.integer) else supervoxels
+        answer = orjson.loads(self.request("POST", f"cleave/{body}", [int(label) for label in listed]))
+        return int(answer["CleavedLabel"])
+
+    def renumber(self, bodies: Mapping[int, int]) -> None:
+        """Gives bodies other labels: ``{body: new label}``, in their order, all of them or none.
+
+        Raises ``BadRequest``, with nothing changed, where one is no body or its new label is one.
+        """
+        if bodies:
+            self.request("POST", "renumber", [int(label) for body, new in bodies.items() for label in (new, body)])

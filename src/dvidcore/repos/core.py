@@ -76,6 +76,8 @@ class DatabaseOptions:
     """The most bytes of voxels that one answer may have."""
     allow_labelmap_split: bool = False
     """Whether labelmaps take ``POST split``, which gives voxels of a body away whatever their supervoxels are."""
+    former_indices: frozenset[str] = frozenset()
+    """Names or DataUUIDs of label instances that keep the index of a body as it was before each mutation."""
     remote: RemoteConfig = field(default_factory=RemoteConfig)
     """Which volumes of other services may be shown, and how they are read."""
     json_log: JsonLog | None = None

@@ -71,7 +71,7 @@ def allocate(label: LabelEngine, snapshot: Snapshot, now: LabelCounters, count: 
 
     Raises BadRequest beyond the ceiling or uint64.
     """
-    start = (now.next_label or now.maximum) + 1
+    start = (now.next_label or max(now.maximum, now.ingested)) + 1
     limit = now.ceiling or UINT64_MAX
     while True:
         end = start + count - 1
@@ -96,6 +96,13 @@ def existing(label: LabelEngine, snapshot: Snapshot, first: int, last: int) -> i
     return max(found, default=None)
 
 
+def raise_ingested(label: LabelEngine, view: View, batch: Batch, largest: int) -> None:
+    """Keeps labels up to ``largest``, of voxels that are stored without index, from being given out."""
+    now = counters(label, view.snapshot)
+    if largest > now.ingested:
+        batch.put(label.rows.next, now._replace(ingested=largest).pack())
+
+
 def get_maxlabel(label: LabelEngine, view: View) -> dict[str, int]:
     """``GET maxlabel``; NotFound where this version has had no label."""
     largest = maximum(label, view)
@@ -105,9 +112,14 @@ def get_maxlabel(label: LabelEngine, view: View) -> dict[str, int]:
 
 
 def get_nextlabel(label: LabelEngine, view: View) -> dict[str, int]:
-    """``GET nextlabel``: the id that the next allocation starts with; BadRequest where the last one is taken."""
+    """``GET nextlabel``: the id that the next allocation starts with; BadRequest where the last one is taken.
+
+    It is 1 as long as there are voxels alone, none of which was ever indexed.
+    """
     now = counters(label, view.snapshot)._replace(ceiling=0)
-    if (now.next_label or now.maximum) == UINT64_MAX:
+    if not (now.next_label or now.maximum):
+        return {"nextlabel": 1}
+    if (now.next_label or max(now.maximum, now.ingested)) == UINT64_MAX:
         raise BadRequest(f"no label is left: {UINT64_MAX}, the largest there is, has been used")
     return {"nextlabel": allocate(label, view.snapshot, now, 1)[0]}
 

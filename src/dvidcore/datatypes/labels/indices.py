@@ -29,7 +29,7 @@ _SIZED = struct.Struct("<BI")
 _EMPTY = Columns(np.empty((0, 3), np.int32), np.empty(0, np.uint64), np.empty(0, np.uint32), np.empty(0, np.uint64))
 
 
-def _encode(label: int, record: BodyRecord, columns: Columns) -> bytes:
+def encode(label: int, record: BodyRecord, columns: Columns) -> bytes:
     """The message; BadRequest where the body has blocks whose coordinates its keys, of 21 bits each, cannot hold."""
     try:
         return labels.encode_index(
@@ -51,7 +51,7 @@ def index(data: LabelEngine, call: Call, label: int) -> bytes | None:
     """A body's LabelIndex message; None where it does not exist."""
     record = data.index.record(call.view, label)
     columns = None if record is None else data.index.columns(call.view, label)
-    return None if record is None or columns is None else _encode(label, record, columns)
+    return None if record is None or columns is None else encode(label, record, columns)
 
 
 def indices(data: LabelEngine, call: Call, bodies: NDArray[np.uint64]) -> bytes:

@@ -211,7 +211,10 @@ def ingest_supervoxels(label: LabelEngine, call: Call, scale: int) -> None:
     if scale > label.scales:
         raise BadRequest(f"scale: {scale} is above the instance's MaxDownresLevel, {label.scales}")
     made = _read_stream(label, call.body, count=False)
-    _Write(label, call, made, scale=scale, voxels_only=True).commit()
+    write = _Write(label, call, made, scale=scale, voxels_only=True)
+    if label.indexed and made:
+        write.ingested = max(int(stored.labels(p.value).max()) for p in made)
+    write.commit()
 
 
 # -- the write ---------------------------------------------------------------------------------------------------------
@@ -241,13 +244,17 @@ class _Write:
         self.indexing = indexing
         self.blocks_alone = voxels_only or scale > 0
         self.extents = extents
+        self.ingested = 0
+        """A label that is not given out, nor a smaller one, though no maximum counts it."""
 
     def commit(self) -> None:
         """Stores everything or, where it raises, nothing."""
         if not self.made and self.extents is None:
             return
         tiles = tiles_of(self.label, (p.at for p in self.made), self.scale)
-        write(self.label, self.call, self._change, tiles=tiles, blocks_alone=self.blocks_alone)
+        now = counters.counters(self.label, self.call.snapshot)
+        known = self.ingested <= max(now.maximum, now.ingested)
+        write(self.label, self.call, self._change, tiles=tiles, blocks_alone=self.blocks_alone and known)
 
     def _change(self, change: Transaction) -> None:
         fresh: dict[ZYX, bytes | memoryview] = {p.at: p.value for p in self.made}
@@ -259,6 +266,7 @@ class _Write:
                 for at, value in level.items():
                     change.put_block(scale, at, value)
         if self.blocks_alone:
+            change.at_commit(lambda call, b: counters.raise_ingested(self.label, call.view, b.batch, self.ingested))
             return
         change.raise_maximum(max((int(p.labels[-1]) for p in self.made if len(p.labels)), default=0))
         change.at_commit(lambda call, batch: self._put_totals(change, call, batch.batch))

@@ -8,7 +8,7 @@ import orjson
 
 from dvidcore.datatypes.arguments import flag, integer, text
 from dvidcore.datatypes.base import JSON, OCTETS, TEXT, Call, Reply, Setting, endpoint
-from dvidcore.datatypes.labels import indices, ingest, inputs, lists, posted, properties, sparse
+from dvidcore.datatypes.labels import former, indices, ingest, inputs, lists, posted, properties, sparse
 from dvidcore.datatypes.labels.indexed import missing
 from dvidcore.datatypes.labels.mutable import MutableBodies
 from dvidcore.datatypes.labels.voxels import HASH, SCALE, SUPERVOXELS, THROTTLE
@@ -102,11 +102,22 @@ class LabelMap(MutableBodies):
         return lists.mapping(self, call, inputs.labels(call.body, hash), check=not nolookup)
 
     @endpoint(
-        "GET", "mappings", query=[text("format", "", "binary: uint64 pairs"), THROTTLE], answers=TEXT, throttle=True
+        "GET",
+        "mappings",
+        query=[
+            text("format", "", "binary: uint64 pairs"),
+            flag("complete", "true: also the supervoxels that have the number of their body"),
+            THROTTLE,
+        ],
+        answers=TEXT,
+        throttle=True,
     )
-    def get_mappings(self, call: Call, format: str, **_: Any) -> Reply:
-        """All supervoxels that map to another body (or to 0: split away), lines of ``supervoxel body``."""
-        supervoxels, bodies = self.mapping.at(call).items()
+    def get_mappings(self, call: Call, format: str, complete: bool, **_: Any) -> Reply:
+        """All supervoxels that map to another body (or to 0: split away), lines of ``supervoxel body``.
+
+        With ``complete=true`` it is every supervoxel of every body.
+        """
+        supervoxels, bodies = lists.complete(self, call) if complete else self.mapping.at(call).items()
         if format == "binary":
             return Reply(lists.pairs(supervoxels, bodies))
         return Reply(lists.mapping_lines(supervoxels, bodies), TEXT)
@@ -137,16 +148,20 @@ class LabelMap(MutableBodies):
         "index/{label:label}",
         query=[
             flag("metadata-only", "true: totals and last mutation as JSON"),
-            integer("mutid", None, "the index before a mutation, of which no history is kept: 404", 0, UINT64_MAX),
+            integer("mutid", None, "the index before the body's last mutation up to this one", 0, UINT64_MAX),
             THROTTLE,
         ],
         answers=OCTETS,
         throttle=True,
     )
     def get_index(self, call: Call, label: int, mutid: int | None, **given: Any) -> dict[str, Any] | bytes | Reply:
-        """The label index of a body as a LabelIndex message (protobuf): its blocks, supervoxels and voxel counts."""
+        """The label index of a body as a LabelIndex message (protobuf): its blocks, supervoxels and voxel counts.
+
+        ``mutid`` needs a server that is configured to keep former indices of the instance (``[mutcache.NAME]``); where
+        none is kept it is a 404.
+        """
         if mutid is not None:
-            return missing()
+            return former.get(self, call, label, mutid) or missing()
         if given["metadata-only"]:
             record = self.index.record(call.view, label)
             return missing() if record is None else Reply(orjson.dumps(indices.metadata(record)), JSON)

@@ -173,6 +173,23 @@ def _holds_itself(data: LabelEngine, call: Call, label: int) -> bool:
     return False
 
 
+def complete(data: LabelEngine, call: Call) -> tuple[Labels, Labels]:
+    """(supervoxels, bodies) of all supervoxels of all bodies and all entries of the mapping, ascending by supervoxel.
+
+    Beside the entries, what is listed is the supervoxel of a body's own number, which is in it without an entry.
+    """
+    mapped = data.mapping.at(call)
+    supervoxels, to = mapped.items()
+    own = [np.empty(0, np.uint64)]
+    for some in bodies(data, call):
+        alone = some[mapped.bodies(some) == some]
+        own.append(alone[[_holds_itself(data, call, body) for body in alone.tolist()]])
+    themselves = np.concatenate(own)
+    supervoxels, to = np.concatenate((supervoxels, themselves)), np.concatenate((to, themselves))
+    order = np.argsort(supervoxels)
+    return supervoxels[order], to[order]
+
+
 def mapping_lines(supervoxels: Labels, bodies: Labels) -> Iterator[Buffer]:
     """``supervoxel body`` a line."""
     for at in range(0, len(supervoxels), _CHUNK):

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from dvidcore.datatypes import following
 from dvidcore.datatypes.base import Call
 from dvidcore.datatypes.following import LabelChange
-from dvidcore.datatypes.labels import counters, points
+from dvidcore.datatypes.labels import counters, former, points
 from dvidcore.datatypes.labels.index import Columns
 from dvidcore.datatypes.labels.mapping import Mapped
 from dvidcore.datatypes.labels.rows import BodyRecord, LabelCounters, pack_u64, unpack_u64
@@ -260,6 +260,8 @@ class Transaction:
         counters.raise_maximum(data, now.view, batch.batch, self._largest, self._in_use, taken=self._counters)
         mapping = self._mapping()
         guard |= self._tell(now, mapping, batch.batch)
+        if self._records and former.kept(data):
+            former.put(data, self.view, [rows.body_of(key) for key in self._seen], self._records[0][0], batch)
         records = self._log(now, batch.batch)
         if not len(batch.batch) and mapping is None and not self._tiles:
             return True

@@ -36,11 +36,13 @@ _SCALARS = frozenset({str, int, type(None)})
 
 
 def _value(given: Any) -> Value:
-    """A JSON value as a dictionary holds it. Equal values are those of equal type."""
+    """A JSON value as a dictionary holds it, or one that it holds already. Equal values are those of equal type."""
     kind = type(given)
-    if kind in _SCALARS:
+    if kind in _SCALARS or kind is bytes or kind is tuple:
         found: Value = given
         return found
+    if kind is bool:
+        return b"true" if given else b"false"
     if kind is list and set(map(type, given)) in ({int}, {str}):
         return tuple(given)
     return orjson.dumps(given)
@@ -60,39 +62,37 @@ def _members(value: Value) -> tuple[Any, ...]:
 _growing = threading.Lock()  # the tables of several versions share dictionaries
 
 
-class Dictionary(dict[Value, int]):
-    """The distinct values of one field → their codes; ``by_code`` is the other way around."""
+class Dictionary:
+    """The distinct values of one field and their codes. It only grows, and codes stay."""
 
-    __slots__ = ("by_code", "lists")
+    __slots__ = ("by_code", "codes", "lists")
 
     def __init__(self) -> None:
-        super().__init__({None: ABSENT})
+        self.codes: dict[Value, int] = {None: ABSENT}
         self.by_code: list[Value] = [None]
         self.lists: list[tuple[int, tuple[Any, ...]]] = []
         """(code, members) of the values that are lists of numbers or of texts."""
-
-    def __missing__(self, value: Value) -> int:
-        with _growing:
-            code = self.get(value)
-            if code is None:
-                code = len(self.by_code)
-                self.by_code.append(value)
-                if members := _members(value):
-                    self.lists.append((code, members))
-                self[value] = code
-        return code
 
     def encode(self, values: list[Any]) -> Codes:
         """The codes of JSON values, of which new ones are added; ``None`` is an absent one."""
         if not _SCALARS.issuperset(map(type, values)):
             values = [_value(value) for value in values]
-        codes = list(map(self.__getitem__, values))
-        return np.array(codes, smallest(len(self.by_code)))
+        codes = self.codes
+        found = list(map(codes.get, values))
+        if None in found:
+            with _growing:
+                for value in {value for value, code in zip(values, found, strict=True) if code is None}:
+                    if value not in codes:
+                        self._add(value)
+            found = list(map(codes.get, values))
+        return np.array(found, smallest(len(self.by_code)))
 
-    def text(self, code: int) -> bytes:
-        """The JSON text of a value."""
-        value = self.by_code[code]
-        return value if type(value) is bytes else orjson.dumps(value)
+    def _add(self, value: Value) -> None:
+        code = len(self.by_code)
+        self.by_code.append(value)
+        if members := _members(value):
+            self.lists.append((code, members))
+        self.codes[value] = code
 
     def used(self, codes: Codes) -> Rows:
         """The codes that occur in an array, ascending, without that of absence."""
@@ -134,10 +134,9 @@ class Column:
             return self
         used = self.dictionary.used(self.codes)
         dictionary = Dictionary()
-        place = np.zeros(len(values), smallest(len(used) + 1))
-        for code in used.tolist():
-            place[code] = dictionary[values[code]]
-        return Column(dictionary, place[self.codes])
+        place = np.zeros(len(values), np.uint32)
+        place[used] = dictionary.encode([values[code] for code in used.tolist()])
+        return Column(dictionary, place[self.codes].astype(smallest(len(used) + 1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,25 +223,24 @@ class Table:
         return Table(old, sections)
 
 
-class _Fragments(dict[int, bytes]):
-    """Code → the member of a JSON object with a comma before it, as it is asked for; nothing for an absent value."""
-
-    __slots__ = ("_dictionary", "_name")
+class _Fragments:
+    """The members of JSON objects for the codes of one field, each with a comma before it; nothing for an absent value."""
 
     def __init__(self, name: str, dictionary: Dictionary) -> None:
-        super().__init__()
-        self._dictionary = dictionary
+        self._by_code = dictionary.by_code
         self._name = b",%b:" % orjson.dumps(name)
+        self._made: dict[int, bytes] = {ABSENT: b""}
 
     def of(self, codes: Codes) -> list[bytes]:
-        if len(self) > _KEPT_TEXTS:
-            self.clear()
-        return list(map(self.__getitem__, codes.tolist()))
-
-    def __missing__(self, code: int) -> bytes:
-        text = self._name + self._dictionary.text(code) if code != ABSENT else b""
-        self[code] = text
-        return text
+        """The members for an array of codes."""
+        listed = codes.tolist()
+        if len(self._made) > _KEPT_TEXTS:
+            self._made = {ABSENT: b""}
+        made, name, by_code, dumps = self._made, self._name, self._by_code, orjson.dumps
+        for code in set(listed).difference(made):
+            value = by_code[code]
+            made[code] = name + (value if type(value) is bytes else dumps(value))
+        return list(map(made.__getitem__, listed))
 
 
 class Builder:

@@ -129,7 +129,7 @@ def _matching_codes(dictionary: Dictionary, condition: Condition, count: int) ->
     """The codes below ``count`` of the values that meet a condition."""
     wanted = [*condition.texts, *(key for number in condition.numbers for key in _forms(number))]
     for key in [*wanted, *(b"true" if flag else b"false" for flag in condition.flags)]:
-        code = dictionary.get(key, ABSENT)
+        code = dictionary.codes.get(key, ABSENT)
         if ABSENT < code < count:
             yield code
     members_wanted = condition.texts | condition.numbers
@@ -205,12 +205,9 @@ def _expression(name: str, source: str) -> Expression:
 
 
 def _texts_matching(dictionary: Dictionary, expression: Expression, count: int) -> Iterator[int]:
-    owners: list[int] = []
-    texts: list[bytes] = []
-    for code, value in enumerate(dictionary.by_code[:count]):
-        if type(value) is str:
-            owners.append(code)
-            texts.append(value.encode())
+    values = dictionary.by_code[:count]
+    owners = [code for code, value in enumerate(values) if type(value) is str]
+    texts = [value.encode() for value in values if type(value) is str]
     for code, members in dictionary.lists:
         if code < count and type(members[0]) is str:
             owners += [code] * len(members)

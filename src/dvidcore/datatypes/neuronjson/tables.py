@@ -2,7 +2,7 @@
 
 The store is the only truth. A table knows the generation that it shows; where a snapshot shows a newer one, the bodies
 that were changed since are read again, or everything where that is no longer remembered. The table of a version without
-one is made from that of an ancestor where there is one.
+one is made from that of another version where there is one, by reading again what may differ.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dvidcore.datatypes.neuronjson.annotation import MAIN, Annotation, decode_se
 from dvidcore.datatypes.neuronjson.columns import Builder, Table
 from dvidcore.datatypes.neuronjson.rows import REMEMBERED, Changed, Rows, body_of, unpack_u64
 from dvidcore.storage.engine import Snapshot
-from dvidcore.storage.keys import version_of
+from dvidcore.storage.keys import VERSION_BYTES, version_bytes
 from dvidcore.storage.versioned import Ancestry, KeyConflict, View
 
 KEPT = 512 << 20
@@ -121,23 +121,27 @@ class Tables:
         return Table(np.array(bodies, np.uint64), columns)
 
     def _derived(self, entry: _Entry, snapshot: Snapshot) -> Table | None:
-        """The table made from that of the nearest ancestor which has one; ``None`` where there is none."""
-        mine = entry.ancestry.rank
+        """The table made from that of another version, the one of the fewest versions between; ``None`` without any."""
+        mine = frozenset(entry.ancestry.rank)
         with self._lock:
-            others = [e for v, e in self._entries.items() if v in mine and v != entry.ancestry.version and e.table]
+            others = [other for other in self._entries.values() if other is not entry and other.table is not None]
         if not others:
             return None
-        other = max(others, key=lambda e: mine[e.ancestry.version])
-        with other.lock:
+        other = min(others, key=lambda other: len(mine ^ other.ancestry.rank.keys()))
+        if not other.lock.acquire(blocking=False):  # waiting for it, it might wait for this one
+            return None
+        try:
             if other.generation > unpack_u64(snapshot.get(self._rows.generation)):
                 return None
-            try:
-                table = self._current(other, snapshot, frozenset())
-            except KeyConflict:  # in the ancestor, be it settled since
-                return None
-        new = frozenset(mine) - frozenset(other.ancestry.rank)
+            table = self._current(other, snapshot, frozenset())
+        except KeyConflict:  # there, and perhaps not here
+            return None
+        finally:
+            other.lock.release()
+        # Two versions can only differ in what one of them, or an ancestor that is not the other's, has written.
+        apart = {version_bytes(version) for version in mine ^ other.ancestry.rank.keys()}
         keys = snapshot.scan(*self._rows.annotations, keys_only=True)
-        bodies = _unique(body_of(key) for key in keys if version_of(key) in new)
+        bodies = _unique(body_of(key) for key in keys if key[-VERSION_BYTES:] in apart)
         return self._caught_up(table, View(snapshot, entry.ancestry), bodies)
 
     def _changed_since(self, entry: _Entry, snapshot: Snapshot, generation: int) -> NDArray[np.uint64] | None:

@@ -66,8 +66,8 @@ class Change:
         if not self.before.certain and not self.before.exists((one, other)):
             self._hide_all(*self.rows.properties((one, other)))
         value = pack_weight(weight)
-        self._put(self.rows.edge(one, other), value)
-        self._put(self.rows.edge(other, one), value)
+        for row in self.rows.both(one, other):
+            self._put(row, value)
 
     def put_property(self, owner: Owner, name: str, value: bytes | memoryview) -> None:
         self._put(self.rows.property(owner, name), codecs.pack(value, self._compression, self._checksum))
@@ -86,8 +86,8 @@ class Change:
 
     def remove_edge(self, one: int, other: int) -> None:
         """Removes an edge, which exists, with its properties."""
-        self._hide(self.rows.edge(one, other))
-        self._hide(self.rows.edge(other, one))
+        for row in self.rows.both(one, other):
+            self._hide(row)
         self._hide_all(*self.rows.properties((one, other)))
 
     def remove_everything(self) -> None:

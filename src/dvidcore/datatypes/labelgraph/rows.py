@@ -84,6 +84,11 @@ class Rows:
         """The row of an edge from the end ``one``."""
         return self._edge + u64_key(one) + u64_key(other)
 
+    def both(self, one: int, other: int) -> tuple[bytes, bytes]:
+        """The two rows of an edge."""
+        a, b = u64_key(one), u64_key(other)
+        return self._edge + a + b, self._edge + b + a
+
     def owner(self, owner: Owner) -> bytes:
         """The row of a vertex or an edge."""
         return self.vertex(*owner) if len(owner) == 1 else self.edge(*owner)

@@ -7,6 +7,7 @@ GNU's long names.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ _KINDS = {
     b"S": "a sparse file",
 }
 _CHECKSUM = slice(148, 156)
+_OCTAL = re.compile(rb"[0-7]*")
 
 Read = Callable[[int], bytes]
 
@@ -108,9 +110,7 @@ def _octal(field: bytes) -> int | None:
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     digits = field.strip(b" \x00")
-    if not all(c in b"01234567" for c in digits):
-        return None
-    return int(digits or b"0", 8)
+    return int(digits or b"0", 8) if _OCTAL.fullmatch(digits) else None
 
 
 def _content(read: Read, size: int, what: str) -> memoryview:

@@ -3,48 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from struct import Struct
 from typing import Any
 
-import lz4.block
 import numpy as np
 from numpy.typing import NDArray
 
-from dvidcore import codecs, images
-from dvidcore.datatypes.arguments import choice, flag, integer, text
-from dvidcore.datatypes.base import JSON, OCTETS, Buffer, Call, Reply, endpoint
+from dvidcore import images
+from dvidcore.datatypes.arguments import choice, integer, text
+from dvidcore.datatypes.base import JSON, OCTETS, Call, Reply, endpoint
 from dvidcore.datatypes.imageblk import oblique, pictures, planes
 from dvidcore.datatypes.imageblk.planes import Plane
-from dvidcore.datatypes.imageblk.volumes import MAX_BUFFER, MAX_PIXELS
+from dvidcore.datatypes.imageblk.volumes import MAX_PIXELS
 from dvidcore.datatypes.labels import inputs, slices, volume
 from dvidcore.datatypes.labels.volume import Voxels
 from dvidcore.datatypes.remote import tiles
-from dvidcore.datatypes.remote.properties import RemoteProperties
-from dvidcore.datatypes.remote.scale import Scale
+from dvidcore.datatypes.remote.blocks import SCALE, RemoteBlocks
+from dvidcore.datatypes.remote.part import Part
 from dvidcore.datatypes.roi import region
-from dvidcore.datatypes.roi.region import Region
 from dvidcore.errors import BadRequest, NotFound
-from dvidcore.geometry import INT32_MAX, INT32_MIN, ZYX, BlockBox, check_aligned, check_box
+from dvidcore.geometry import INT32_MAX, ZYX, check_box
 
-_HEADER = Struct("<4i")
-
-SCALE = integer("scale", 0, "the volume's scale, 0 the finest; offset and size are in its voxels", 0, INT32_MAX)
 ROI = text("roi", None, "the name of an roi instance: voxels outside of it, at this version, are 0; scale 0 only")
 CHANNEL = integer("channel", None, "one channel of several, from 0; all of them, interleaved, by default", 0, INT32_MAX)
 COMPRESSION = choice("compression", "", "of a volume; without effect on a slice", volume.COMPRESSIONS)
 # What a volume needs is checked where it is known to be one.
 RAW = [SCALE, CHANNEL, ROI, replace(COMPRESSION, parse=lambda value, _: value)]
-BLOCKS = choice(
-    "compression",
-    "",
-    "of each block; the instance's Compression by default",
-    ("", "uncompressed", "lz4", "gzip", "jpeg"),
-)
 
 
-class RemoteVolume(RemoteProperties):
+class RemoteVolume(RemoteBlocks):
     """A read-only instance whose voxels another service holds; every version shows the same."""
 
     typename = "remotevolume"
@@ -205,10 +192,6 @@ class RemoteVolume(RemoteProperties):
 
     # -- what answers are made from -----------------------------------------------------------------------------------
 
-    def _check_scale(self, scale: int) -> None:
-        if not 0 <= scale < len(self.scales):
-            raise BadRequest(f"scale: {scale} is not one of the volume's, 0 to {len(self.scales) - 1}")
-
     def _voxel_size(self, scale: int) -> list[float]:
         """Of a scale, X, Y, Z: by the ratio to scale 0, whose voxel size the instance may have been given."""
         self._check_scale(scale)
@@ -236,14 +219,6 @@ class RemoteVolume(RemoteProperties):
             found = Part(found, channel, None)
         return found if limit is None else Part(found, None, limit)
 
-    def _checked(self, source: Voxels, scale: int, offset: ZYX, size: ZYX) -> None:
-        """BadRequest where an answer, or what must be read for it, is larger than an answer may be."""
-        most = self.database.options.max_data_request
-        total = math.prod(size) * source.nbytes
-        if total > most:
-            raise BadRequest(f"size: the answer would have {total} bytes, at most {most} are allowed (maxDataRequest)")
-        self.scale(scale).check(offset, size, most)
-
     # -- points -------------------------------------------------------------------------------------------------------
 
     @endpoint("GET", "label/{point:point}", query=[SCALE], answers=JSON)
@@ -263,136 +238,3 @@ class RemoteVolume(RemoteProperties):
         self._check_scale(scale)
         found: list[int] = self.scale(scale).points(points, self.database.options.max_data_request).tolist()
         return found
-
-    # -- blocks -------------------------------------------------------------------------------------------------------
-
-    @endpoint("GET", "blocks/{start:point}/{count:int}", query=[SCALE], answers=OCTETS)
-    def get_blocks(self, call: Call, start: ZYX, count: int, scale: int) -> Reply:
-        """The voxels of ``count`` whole blocks along X from the block coordinate ``start``, one after the other."""
-        if count < 0:
-            raise BadRequest(f"count: {count} is negative")
-        if not count:
-            return Reply(b"")
-        block = self.block
-        offset = self._first_voxel(start)
-        self._first_voxel(ZYX(start.z, start.y, start.x + count - 1))
-        self._check_scale(scale)
-        source = self.scale(scale)
-        self._checked(source, scale, offset, ZYX(block.z, block.y, block.x * count))
-        places = (self._first_voxel(ZYX(start.z, start.y, start.x + k)) for k in range(count))
-        pieces = (_bytes(voxels) for voxels in source.boxes(places, block))
-        total = count * math.prod(block) * source.nbytes
-        return Reply(b"".join(pieces)) if total <= MAX_BUFFER else Reply(pieces, length=total)
-
-    @endpoint("GET", "subvolblocks/{size:size}/{offset:point}", query=[BLOCKS, SCALE], answers=OCTETS, throttle=True)
-    def get_subvolblocks(self, call: Call, size: ZYX, offset: ZYX, compression: str, scale: int) -> Reply:
-        """The blocks of a box of whole blocks that hold any of the volume, in ZYX order.
-
-        For each: its block coordinates x, y, z and the number of bytes that follow (int32 each, little-endian), and
-        the bytes: voxels, ``lz4`` (a uint32 length and an LZ4 block), ``gzip`` or ``jpeg`` (X columns by Y·Z rows).
-        """
-        check_box(offset, size)
-        check_aligned(offset, size, self.block)
-        self._check_scale(scale)
-        source = self.scale(scale)
-        self._checked(source, scale, offset, size)
-        return self._stream(
-            source, scale, BlockBox.covering(offset, size, self.block).coords(), compression, math.prod(size)
-        )
-
-    @endpoint(
-        "GET",
-        "specificblocks",
-        query=[
-            text("blocks", "", "block coordinates: x,y,z,x,y,z,…"),
-            BLOCKS,
-            SCALE,
-            flag("prefetch", "true or on: the blocks will be asked for soon; answers nothing", ("true", "on")),
-        ],
-        answers=OCTETS,
-        throttle=True,
-    )
-    def get_specificblocks(self, call: Call, blocks: str, compression: str, scale: int, prefetch: bool) -> Reply:
-        """Those of a list of blocks that hold any of the volume, in the form of ``subvolblocks``."""
-        coords = [ZYX(*coord) for coord in inputs.block_list(blocks, call.body)]
-        self._check_scale(scale)
-        if prefetch or not coords:
-            return Reply(b"")
-        self._check_scale(scale)
-        source = self.scale(scale)
-        voxels, most = len(coords) * math.prod(self.block), self.database.options.max_data_request
-        if voxels * source.nbytes > most:
-            raise BadRequest(
-                f"blocks: {voxels * source.nbytes} bytes of voxels, at most {most} are allowed (maxDataRequest)"
-            )
-        return self._stream(source, scale, coords, compression, voxels)
-
-    def _stream(self, source: Scale, scale: int, coords: Iterable[ZYX], compression: str, count: int) -> Reply:
-        pack = self._packing(compression)
-        low, high = (np.array(point[::-1]) // self.block for point in self.bounds(scale))
-
-        inside = [coord for coord in coords if (low <= coord).all() and (coord <= high).all()]
-
-        def pieces() -> Iterator[Buffer]:
-            found = source.boxes(map(self._first_voxel, inside), self.block)
-            for coord, voxels in zip(inside, found, strict=True):
-                data = pack(voxels)
-                yield _HEADER.pack(*coord[::-1], len(data))
-                yield data
-
-        return Reply(b"".join(pieces()) if count * source.nbytes <= MAX_BUFFER else pieces())
-
-    def _packing(self, compression: str) -> Callable[[NDArray[Any]], Buffer]:
-        """What brings the voxels of a block into the form that is asked for, or the instance's own."""
-        kept, _, level = self.record.compression.partition(":")
-        form = compression or kept
-        if form == "jpeg":
-            depth, height, width = self.block
-            if self.dtype != np.uint8 or self.channels != 1:
-                raise BadRequest(f"compression: jpeg is for grayscale of 8 bits, not for {self.dtype.name}")
-            if depth * height > pictures.JPEG_SIDE:
-                raise BadRequest("compression: these blocks have more rows than a JPEG; ask for uncompressed ones")
-            quality = int(level) if level and kept == "jpeg" else images.DEFAULT_QUALITY
-            return lambda voxels: images.encode_jpeg(voxels.reshape(depth * height, width), quality)
-        if form == "lz4":
-            return lambda voxels: bytes(lz4.block.compress(_bytes(voxels), store_size=True))
-        if form == "gzip":
-            return lambda voxels: codecs.gzip(_bytes(voxels), int(level) if level and kept == "gzip" else 1)
-        return _bytes
-
-    def _first_voxel(self, coord: ZYX) -> ZYX:
-        """Of a block. BadRequest where the block leaves int32."""
-        point = ZYX(*(c * b for c, b in zip(coord, self.block, strict=True)))
-        if min(point) < INT32_MIN or any(p + b - 1 > INT32_MAX for p, b in zip(point, self.block, strict=True)):
-            raise BadRequest(f"blocks: block {coord.xyz()} leaves the range of int32 voxels")
-        return point
-
-
-class Part:
-    """One channel of some voxels, or those inside of a region; the others are 0."""
-
-    def __init__(self, voxels: Voxels, channel: int | None, limit: Region | None) -> None:
-        self._voxels, self._channel, self._limit = voxels, channel, limit
-        self.shape = voxels.shape
-        self.nbytes = voxels.nbytes if channel is None else voxels.empty((0, 0, 0)).dtype.itemsize
-
-    def empty(self, size: tuple[int, ...]) -> NDArray[Any]:
-        found = self._voxels.empty(size if self._channel is None else (0, 0, 0))
-        return found if self._channel is None else np.empty(size, found.dtype)
-
-    def fill(self, offset: ZYX, out: NDArray[Any]) -> None:
-        if self._channel is None:
-            self._voxels.fill(offset, out)
-        else:
-            out[...] = self._voxels.box(offset, out.shape)[..., self._channel]
-        if self._limit is not None:
-            self._limit.blank(offset, out)
-
-    def box(self, offset: ZYX, size: tuple[int, ...]) -> NDArray[Any]:
-        out = self.empty(size)
-        self.fill(offset, out)
-        return out
-
-
-def _bytes(voxels: NDArray[Any]) -> memoryview:
-    return voxels.data.cast("B")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import orjson
 from dvidcore.datatypes.base import JSON, Call, DataType, Reply, Setting, endpoint
 from dvidcore.datatypes.imageblk.elements import Element
 from dvidcore.datatypes.imageblk.settings import voxel_size
+from dvidcore.datatypes.labels.volume import Voxels
 from dvidcore.datatypes.remote.layout import Layout
 from dvidcore.datatypes.remote.locations import FORMATS, Location, permitted
 from dvidcore.datatypes.remote.scale import Scale
@@ -109,14 +111,25 @@ class RemoteProperties(DataType):
     def scale(self, k: int) -> Scale:
         """A scale, opened. BadRequest where there is none; and whatever the other service fails with."""
         settings = self.record.settings
-        if k >= len(self.scales):
-            raise BadRequest(f"scale: {k} is above the volume's last, {len(self.scales) - 1}")
+        self._check_scale(k)
         options = self.database.options.remote
         location, _ = permitted(settings["URL"], options)  # again: the configuration may have become stricter
         found = volumes(options).scale(location, settings["Format"], self.scales[k])
         if found.dtype != self.dtype or (found.channels or (1,)) != (self.channels,):
             raise BadGateway(f"{location.url} has changed: its voxels are of another type; create the instance anew")
         return found
+
+    def _check_scale(self, scale: int) -> None:
+        if not 0 <= scale < len(self.scales):
+            raise BadRequest(f"scale: {scale} is not one of the volume's, 0 to {len(self.scales) - 1}")
+
+    def _checked(self, source: Voxels, scale: int, offset: ZYX, size: ZYX) -> None:
+        """BadRequest where an answer, or what must be read for it, is larger than an answer may be."""
+        most = self.database.options.max_data_request
+        total = math.prod(size) * source.nbytes
+        if total > most:
+            raise BadRequest(f"size: the answer would have {total} bytes, at most {most} are allowed (maxDataRequest)")
+        self.scale(scale).check(offset, size, most)
 
     # -- what info shows ------------------------------------------------------------------------------------------
 

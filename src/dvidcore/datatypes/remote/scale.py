@@ -15,7 +15,7 @@ from dvidcore.datatypes.remote.waiting import Together
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import INT32_MAX, INT32_MIN, ZYX
 
-PART = 64 << 20
+PART = 32 << 20
 """Bytes of chunks that are asked for at a time, so that neither memory nor the time-out depends on the whole box."""
 
 

@@ -1,0 +1,498 @@
+"""Random walks over a labelmap: each step is a request to the real application, and what it does to the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from apiclient import TOKEN, Client
+from dvidcore import labels
+from dvidcore.checking import check
+from dvidcore.geometry import ZYX
+from dvidcore.repos import Database
+from label_model import LOW, SCALES, SHAPE, SIDE, Block, Mask, Model, Version, all_blocks, part
+from split_model import chopped, sparse
+from test_labelmap_writes import Index, Volume, index_message, mapping_ops, stream
+
+FRESH = 40
+"""Of the labels behind the largest one that voxels may get."""
+CONFIG = {"BlockSize": f"{SIDE},{SIDE},{SIDE}", "MaxDownresLevel": str(SCALES)}
+Step = Callable[["Walk", Version], None]
+
+
+class Walk:
+    """A repo with one labelmap, its model, and the random numbers that choose what to do."""
+
+    def __init__(self, database: Database, seed: int, *, stale: bool, versions: int = 24, base: int = 0) -> None:
+        """``stale``: some writes leave the coarser scales as they are. ``base``: labels are above it.
+
+        No more versions are made than so many.
+        """
+        self.database = database
+        self.client = Client(database)
+        self.rng = np.random.default_rng(seed)
+        self.stale = stale
+        self.most_versions = versions
+        self.root = self.client.repo()
+        self.client.instance(self.root, "seg", "labelmap", **CONFIG)
+        self.model = Model(self._id(self.root), self.root)
+        self.done: dict[str, int] = {}
+        if base:
+            root = self.model.versions[self._id(self.root)]
+            self.post(root, f"maxlabel/{base}?admintoken={TOKEN}")
+            self.model.raise_to(root, base)
+
+    # -- requests ------------------------------------------------------------------------------------------------------
+
+    def _id(self, uuid: str) -> int:
+        return next(n.id for r in self.database.repos.values() for n in r.dag.nodes.values() if n.uuid == uuid)
+
+    def ask(self, version: Version, verb: str, path: str, body: Any = None) -> Any:
+        return self.client(verb, f"/api/node/{version.uuid}/seg/{path}", body)
+
+    def post(self, version: Version, path: str, body: Any = None) -> Any:
+        answer = self.ask(version, "POST", path, body)
+        assert answer.status == 200, (path, body if not isinstance(body, bytes) else len(body), answer.text)
+        return answer
+
+    def refused(self, version: Version, path: str, body: Any = None) -> None:
+        answer = self.ask(version, "POST", path, body)
+        assert answer.status == 400, (path, answer.status)
+
+    def get(self, version: Version, path: str, body: Any = None) -> bytes:
+        answer = self.ask(version, "GET", path, body)
+        assert answer.status == 200, (path, answer.status, answer.text)
+        data: bytes = answer.body
+        return data
+
+    def json(self, version: Version, path: str, body: Any = None) -> Any:
+        return json.loads(self.get(version, path, body))
+
+    # -- choices -------------------------------------------------------------------------------------------------------
+
+    def pick(self, items: Any) -> Any:
+        listed = sorted(items)
+        return listed[self.rng.integers(len(listed))]
+
+    def some(self, items: Any, most: int) -> list[Any]:
+        listed = sorted(items)
+        return [listed[k] for k in self.rng.permutation(len(listed))[: self.rng.integers(1, most + 1)]]
+
+    def pick_version(self) -> Version:
+        versions = list(self.model.versions.values())
+        return versions[self.rng.integers(len(versions))]
+
+    def downres(self) -> bool:
+        return not self.stale or bool(self.rng.random() < 0.6)
+
+    def unused(self) -> int:
+        """A label that nothing has, perhaps far away."""
+        while True:
+            label = self.model.maximum + int(self.rng.integers(1, FRESH))
+            if label not in self.model.existing:
+                return label
+
+    def blobs(self, shape: tuple[int, ...], labels_: list[int]) -> Volume:
+        coarse = self.rng.choice(np.array([0, *labels_], np.uint64), [-(-n // 4) for n in shape])
+        fine = coarse.repeat(4, 0).repeat(4, 1).repeat(4, 2)[: shape[0], : shape[1], : shape[2]]
+        speckle = self.rng.random(shape) < 0.003
+        return np.where(speckle, self.rng.choice(np.array(labels_, np.uint64), shape), fine)
+
+    def step(self) -> None:
+        """One random request, or nothing where it is not possible."""
+        open_ = [v for v in self.model.versions.values() if v.open]
+        version = open_[self.rng.integers(len(open_))]
+        names = list(STEPS)
+        weights = np.array([STEPS[name][0] for name in names], float)
+        name = names[self.rng.choice(len(names), p=weights / weights.sum())]
+        if not version.members() or (name in MAKES_VERSIONS and len(self.model.versions) >= self.most_versions):
+            name = "raw"
+        STEPS[name][1](self, version)
+        self.model.note(version)
+        self.done[name] = self.done.get(name, 0) + 1
+
+    # -- comparison ----------------------------------------------------------------------------------------------------
+
+    def compare_all(self) -> None:
+        for version in self.model.versions.values():
+            self.compare(version)
+        outcome = check(self.database, print, strict=not self.stale)
+        assert outcome.serious == 0
+
+    def compare(self, version: Version) -> None:
+        """Everything that can be read of a version."""
+        for scale, level in enumerate(version.levels):
+            size = "_".join(str(n) for n in reversed(level.shape))
+            offset = "_".join(str((low >> scale) * SIDE) for low in reversed(LOW))
+            for supervoxels in ("true", "false"):
+                query = f"raw/0_1_2/{size}/{offset}?scale={scale}&supervoxels={supervoxels}"
+                stored = np.frombuffer(self.get(version, query), "<u8").reshape(level.shape)
+                expected = level if supervoxels == "true" else version.bodies_of(level)
+                assert (stored == expected).all(), f"scale {scale}, supervoxels={supervoxels}"
+        self.compare_bodies(version)
+        entries = self.get(version, "mappings").decode().splitlines()
+        listed = {int(s): int(b) for s, b in map(str.split, entries)}
+        assert listed == {s: b for s, b in version.mapping.items() if s != b}
+        there = {s for counts in version.counts.values() for s in counts}
+        asked = sorted({*version.mapping, *there, self.unused(), 0})
+        own = version.members()
+        expected_bodies = [
+            version.mapping[s] if s in version.mapping else s if s in own.get(s, {}) else 0 for s in asked
+        ]
+        assert self.json(version, "mapping", asked) == expected_bodies
+        self.compare_wholes(version)
+
+    def compare_bodies(self, version: Version) -> None:
+        index, members = version.index(), version.members()
+        bodies = sorted(index)
+        assert self.json(version, "existing-labels") == bodies
+        messages = labels.decode_indices(self.get(version, "indices", bodies))
+        for body, message in zip(bodies, messages, strict=True):
+            assert _index_of(message, body) == index[body], f"index of {body}"
+        sizes = [sum(members[body].values()) for body in bodies]
+        assert self.json(version, "sizes", bodies) == sizes
+        pairs = np.frombuffer(self.get(version, "listlabels?sizes=true"), "<u8").reshape(-1, 2).tolist()
+        assert pairs == [list(pair) for pair in zip(bodies, sizes, strict=True)]
+        supervoxels = sorted((s, n) for of_body in members.values() for s, n in of_body.items())
+        asked = [s for s, _ in supervoxels]
+        assert self.json(version, "sizes?supervoxels=true", asked) == [n for _, n in supervoxels]
+        for body in self.some(bodies, 3) if bodies else ():
+            self.compare_body(version, body, index[body], members[body])
+
+    def compare_body(self, version: Version, body: int, index: Index, members: dict[int, int]) -> None:
+        listed = self.json(version, f"supervoxel-sizes/{body}")
+        assert dict(zip(listed["supervoxels"], listed["sizes"], strict=True)) == members
+        assert self.json(version, f"sparsevol-size/{body}")["numblocks"] == len(index)
+        wanted = [(str(body), np.isin(version.levels[0], sorted(members)))]
+        supervoxel = self.pick(members)
+        wanted.append((f"{supervoxel}?supervoxels=true", version.levels[0] == supervoxel))
+        for name, mask in wanted:
+            runs = np.frombuffer(self.get(version, f"sparsevol/{name}"), "<i4", offset=12).reshape(-1, 4)
+            origin = [low * SIDE for low in LOW]
+            assert (labels.to_mask(runs, origin, mask.shape).astype(bool) == mask).all(), f"sparsevol {name}"
+        scale = int(self.rng.integers(1, SCALES + 1))
+        mask = version.bodies_of(version.levels[scale]) == body
+        runs = np.frombuffer(self.get(version, f"sparsevol/{body}?scale={scale}"), "<i4", offset=12).reshape(-1, 4)
+        if not self.stale:  # else voxels of a body may stand where its index has no block
+            origin = [low * SIDE >> scale for low in LOW]
+            assert (labels.to_mask(runs, origin, mask.shape).astype(bool) == mask).all(), f"sparsevol at {scale}"
+
+    def compare_wholes(self, version: Version) -> None:
+        """Counters, extents, splits, the log."""
+        answer = self.ask(version, "GET", "maxlabel")
+        assert (answer.json()["maxlabel"] if answer.status == 200 else 0) == version.largest
+        assert self.json(version, "nextlabel") == {"nextlabel": self.model.following()}
+        extended = self.json(version, "info")["Extended"]
+        for name, corner in (("MinPoint", version.low), ("MaxPoint", version.high)):
+            assert extended[name] == (None if corner is None else corner[::-1])
+        split = self.json(version, "supervoxel-splits")
+        told = {uuid: [tuple(s[1:]) for s in splits] for uuid, splits in zip(split[::2], split[1::2], strict=True)}
+        line = [version, *(self.model.versions[a] for a in version.ancestors)]
+        assert told == {v.uuid: v.splits for v in line if v.splits}
+        actions = [record["Action"].removesuffix("-complete") for record in self.json(version, "mutations")]
+        assert actions == version.actions
+
+
+def _index_of(message: Any, body: int) -> Index:
+    label, coords, supervoxels, counts, *_ = labels.decode_index(message)
+    assert label == body
+    out: Index = {}
+    for at, supervoxel, n in zip(coords.tolist(), supervoxels.tolist(), counts.tolist(), strict=True):
+        out.setdefault(tuple(at), {})[supervoxel] = n
+    return out
+
+
+# -- voxels ------------------------------------------------------------------------------------------------------------
+
+
+def _written(walk: Walk, version: Version) -> list[int]:
+    """Labels that voxels may get: of this version and others, and new ones."""
+    there = {s for v in (version, walk.pick_version()) for counts in v.counts.values() for s in counts}
+    fresh = [walk.unused() for _ in range(2)]
+    return [s for s in [*walk.some(there, 6), *fresh] if version.body(s)] if there else fresh
+
+
+def _box(walk: Walk) -> tuple[Block, tuple[int, ...]]:
+    size = tuple(int(n) for n in walk.rng.integers(1, (3, 3, 4)))
+    at = tuple(int(low + walk.rng.integers(0, n - s + 1)) for low, n, s in zip(LOW, SHAPE, size, strict=True))
+    return at, size  # type: ignore[return-value]
+
+
+def _take_voxels(walk: Walk, version: Version, placed: dict[Block, Volume], *, downres: bool) -> None:
+    version.write(placed, downres=downres)
+    version.grow(placed)
+    walk.model.raise_to(version, max(int(volume.max()) for volume in placed.values()))
+
+
+def raw(walk: Walk, version: Version) -> None:
+    at, size = _box(walk)
+    volume = walk.blobs(tuple(SIDE * n for n in size), _written(walk, version))
+    shape, offset = "_".join(map(str, volume.shape[::-1])), "_".join(str(SIDE * a) for a in at[::-1])
+    walk.post(version, f"raw/0_1_2/{shape}/{offset}?mutate=true", volume.tobytes())
+    placed = {}
+    for k in np.ndindex(*size):
+        cut = tuple(slice(SIDE * n, SIDE * (n + 1)) for n in k)
+        placed[at[0] + k[0], at[1] + k[1], at[2] + k[2]] = volume[cut]
+    _take_voxels(walk, version, placed, downres=True)
+
+
+def some_blocks(walk: Walk, version: Version) -> None:
+    chosen = walk.some(all_blocks(), 5)
+    known = _written(walk, version)
+    placed = {at: walk.blobs((SIDE,) * 3, known) for at in chosen}
+    downres = walk.downres()
+    walk.post(version, f"blocks?downres={str(downres).lower()}", stream({ZYX(*at): v for at, v in placed.items()}))
+    _take_voxels(walk, version, placed, downres=downres)
+
+
+def retired_voxels(walk: Walk, version: Version) -> None:
+    """A supervoxel that was split or retired cannot be written."""
+    gone = [s for s, body in version.mapping.items() if body == 0]
+    if gone:
+        volume = walk.blobs((SIDE,) * 3, [walk.pick(gone)])
+        volume[0, 0, 0] = walk.pick(gone)
+        walk.refused(version, "blocks?downres=true", stream({ZYX(*walk.pick(all_blocks())): volume}))
+
+
+# -- mutations ---------------------------------------------------------------------------------------------------------
+
+
+def merge(walk: Walk, version: Version) -> None:
+    members = version.members()
+    if len(members) < 2:
+        return
+    target, *others = walk.some(members, 4) if len(members) < 4 else [walk.pick(members), *walk.some(members, 3)]
+    others = [body for body in others if body != target]
+    if not others:
+        walk.refused(version, "merge", [target, target])
+        return
+    walk.post(version, "merge", [target, *others, others[0]])
+    version.map((s, target) for body in others for s in members[body])
+    version.actions.append("merge")
+
+
+def cleave(walk: Walk, version: Version) -> None:
+    members = {body: m for body, m in version.members().items() if len(m) > 1}
+    if not members:
+        return
+    body = walk.pick(members)
+    chosen = walk.some(members[body], len(members[body]) - 1)
+    answer = walk.post(version, f"cleave/{body}", [*chosen, chosen[0]]).json()
+    (made,) = walk.model.give(version)
+    assert answer["CleavedLabel"] == made
+    version.map([*((s, made) for s in chosen), (made, 0)])
+    version.actions.append("cleave")
+
+
+def renumber(walk: Walk, version: Version) -> None:
+    pairs: list[int] = []
+    for _ in range(walk.rng.integers(1, 4)):
+        members = version.members()
+        candidates = {walk.unused(), *version.mapping, *(s for m in members.values() for s in m)} - {*members, 0}
+        new, old = walk.pick(candidates), walk.pick(members)
+        pairs += [new, old]
+        entries = [] if new in version.mapping else [(new, 0)]
+        version.map([*entries, *((s, new) for s in members[old])])
+        walk.model.raise_to(version, new)
+        version.actions.append("renumber")
+    walk.post(version, "renumber", pairs)
+
+
+def _half(walk: Walk, mask: Mask) -> Mask:
+    """A random part of a mask: one side of a plane, or voxels here and there."""
+    at = np.argwhere(mask)
+    if walk.rng.random() < 0.7:
+        normal = walk.rng.normal(size=3)
+        height = at @ normal
+        chosen = height < walk.rng.choice(height)
+    else:
+        chosen = walk.rng.random(len(at)) < 0.3
+    out = np.zeros_like(mask)
+    out[tuple(at[chosen].T)] = True
+    return out
+
+
+def _blocks_with(version: Version, supervoxels: set[int]) -> list[Block]:
+    return [at for at, counts in version.counts.items() if not supervoxels.isdisjoint(counts)]
+
+
+def _runs(walk: Walk, mask: Mask) -> bytes:
+    return sparse(chopped(mask, tuple(low * SIDE for low in LOW), walk.rng))  # type: ignore[arg-type]
+
+
+def split_supervoxel(walk: Walk, version: Version) -> None:
+    supervoxels = {s: n for m in version.members().values() for s, n in m.items() if n > 1}
+    if not supervoxels:
+        return
+    old = walk.pick(supervoxels)
+    whole = version.levels[0] == old
+    mask = _half(walk, whole)
+    if not mask.any() or mask.sum() == whole.sum():
+        walk.refused(version, f"split-supervoxel/{old}", _runs(walk, mask) if mask.any() else sparse([]))
+        return
+    downres = walk.downres()
+    given: dict[str, int] = {}
+    if walk.rng.random() < 0.2:
+        given["split"] = walk.unused()
+    if walk.rng.random() < 0.2 and (label := walk.unused()) not in given.values():
+        given["remain"] = label
+    query = "&".join([f"downres={str(downres).lower()}", *(f"{name}={label}" for name, label in given.items())])
+    answer = walk.post(version, f"split-supervoxel/{old}?{query}", _runs(walk, mask)).json()
+    split, remain = answer["SplitSupervoxel"], answer["RemainSupervoxel"]
+    for name, label in (("split", split), ("remain", remain)):
+        if name in given:
+            walk.model.raise_to(version, given[name])
+            assert label == given[name]
+            continue
+        (following,) = walk.model.give(version)
+        while following in given.values():
+            (following,) = walk.model.give(version)
+        assert label == following
+    walk.model.existing |= {split, remain}
+
+    def change(volume: Volume, inside: Mask) -> Volume:
+        was = volume == old
+        volume[was & inside] = split
+        volume[was & ~inside] = remain
+        return volume
+
+    touched = {
+        at: change(version.levels[0][part(0, at)].copy(), mask[part(0, at)]) for at in _blocks_with(version, {old})
+    }
+    body = version.body(old)
+    version.write(touched, downres=downres)
+    version.map([(split, body), (remain, body), (old, 0)])
+    version.splits.append((old, remain, split))
+    version.actions.append("split-supervoxel")
+
+
+def split_body(walk: Walk, version: Version) -> None:
+    members = version.members()
+    body = walk.pick(members)
+    whole = np.isin(version.levels[0], sorted(members[body]))
+    mask = _half(walk, whole)
+    if not mask.any() or mask.sum() == whole.sum():
+        return
+    walk.post(version, f"split/{body}", _runs(walk, mask))
+    record = walk.json(version, "mutations")[-1]
+    changes = {int(old): (new["Split"], new["Remain"]) for old, new in record["SVSplits"].items()}
+    met = set(np.unique(version.levels[0][mask]).tolist())
+    given = [label for _ in range(1 + 2 * len(met)) for label in walk.model.give(version)]
+    assert set(changes) == met and record["NewLabel"] == given[0]
+    assert [label for pair in changes.values() for label in pair] == given[1:]
+
+    def change(volume: Volume, inside: Mask) -> Volume:
+        out = volume.copy()
+        for old, (split, remain) in changes.items():
+            out[(volume == old) & inside] = split
+            out[(volume == old) & ~inside] = remain
+        return out
+
+    touched = {at: change(version.levels[0][part(0, at)], mask[part(0, at)]) for at in _blocks_with(version, met)}
+    version.write(touched, downres=True)
+    for old, (split, remain) in changes.items():
+        version.map([(split, given[0]), (remain, body), (old, 0)])
+        version.splits.append((old, remain, split))
+    version.actions.append("split")
+
+
+def post_mappings(walk: Walk, version: Version) -> None:
+    """Mappings as a bulk loader posts them, and the indices that go with them."""
+    there = {s for counts in version.counts.values() for s in counts}
+    bodies = {*version.members(), walk.unused(), *there}
+    pairs = [(s, walk.pick(bodies)) for s in walk.some(there, 4)]
+    absent = walk.unused()
+    pairs.append((absent, walk.pick([0, absent, walk.pick(bodies)])))
+    before = version.index()
+    walk.post(version, "mappings", mapping_ops(pairs))
+    version.map(pairs)
+    walk.model.in_use([label for pair in pairs for label in pair])
+    after = version.index()
+    changed = [body for body in {*before, *after} if before.get(body) != after.get(body)]
+    messages = [index_message(body, after.get(body, {})) for body in changed]
+    walk.post(version, "indices", labels.encode_indices(messages))
+    stored = [body for body in changed if body in after]
+    if stored:
+        walk.model.raise_to(version, max(stored))
+
+
+# -- counters ----------------------------------------------------------------------------------------------------------
+
+
+def next_labels(walk: Walk, version: Version) -> None:
+    count = int(walk.rng.integers(1, 5))
+    answer = walk.post(version, f"nextlabel/{count}").json()
+    given = walk.model.give(version, count)
+    assert answer == {"start": given[0], "end": given[-1]}
+
+
+def admin(walk: Walk, version: Version) -> None:
+    label = walk.model.maximum + int(walk.rng.integers(-20, 20))
+    if label > 0 and walk.rng.random() < 0.7:
+        walk.post(version, f"maxlabel/{label}?admintoken={TOKEN}")
+        walk.model.raise_to(version, label)
+    elif label > 0:
+        walk.post(version, f"set-nextlabel/{label}?admintoken={TOKEN}")
+        walk.model.next_label = label
+
+
+# -- versions ----------------------------------------------------------------------------------------------------------
+
+
+def _commit(walk: Walk, version: Version) -> None:
+    if version.open:
+        walk.client.commit(version.uuid)
+        version.open = False
+        walk.refused(version, "merge", [1, 2])
+
+
+def branch(walk: Walk, version: Version) -> None:
+    """A child, and often another one beside it."""
+    _commit(walk, version)
+    for name in (f"side{len(walk.model.versions)}", f"other{len(walk.model.versions)}")[: walk.rng.integers(1, 3)]:
+        answer = walk.client.post(f"/api/node/{version.uuid}/branch", {"branch": name})
+        assert answer.status == 200, answer.text
+        uuid = answer.json()["child"]
+        walk.model.child(version, walk._id(uuid), uuid)
+
+
+def merge_versions(walk: Walk, version: Version) -> None:
+    others = [
+        other
+        for other in walk.model.versions.values()
+        if other.id not in version.ancestors | {version.id}
+        and version.id not in other.ancestors
+        and walk.model.mergeable(version, other)
+    ]
+    if not others:
+        return
+    other = others[walk.rng.integers(len(others))]
+    _commit(walk, version)
+    _commit(walk, other)
+    body = {"mergeType": "conflict-free", "parents": [version.uuid, other.uuid], "note": ""}
+    answer = walk.client.post(f"/api/repo/{walk.root}/merge", body)
+    assert answer.status == 200, answer.text
+    uuid = answer.json()["child"]
+    made = walk.model.merge(version, other, walk._id(uuid), uuid)
+    walk.compare(made)
+
+
+STEPS: dict[str, tuple[float, Step]] = {
+    "raw": (3, raw),
+    "blocks": (4, some_blocks),
+    "retired voxels": (1, retired_voxels),
+    "merge": (9, merge),
+    "cleave": (9, cleave),
+    "renumber": (4, renumber),
+    "split-supervoxel": (8, split_supervoxel),
+    "split": (3, split_body),
+    "mappings": (3, post_mappings),
+    "nextlabel": (1, next_labels),
+    "admin": (0.5, admin),
+    "branch": (1.5, branch),
+    "merge versions": (4, merge_versions),
+}
+MAKES_VERSIONS = ("branch", "merge versions")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +30,8 @@ FAR = 1e50
 """Beyond all voxels, and small enough that areas do not overflow."""
 
 Points = NDArray[np.float64]
+Lookup = Callable[[NDArray[np.int64]], NDArray[Any]]
+"""The values of voxels (n, 3), Z, Y, X, shape (n, channels)."""
 
 
 class ObliquePlane(NamedTuple):
@@ -93,10 +95,13 @@ def _walk(starts: Points, step: Points, count: int) -> Points:
     return walk
 
 
-def cut(stored: StoredBlocks, view: View, plane: ObliquePlane, resolution: tuple[float, float, float]) -> NDArray[Any]:
+def cut(
+    lookup: Lookup, plane: ObliquePlane, resolution: tuple[float, float, float], window: int = 2 * processors()
+) -> NDArray[Any]:
     """The image of a plane, (row, column) or (row, column, channel).
 
-    ``resolution`` is that of a voxel along Z, Y, X. O(pixels log pixels + blocks touched in each band).
+    ``resolution`` is that of a voxel along Z, Y, X; ``window`` bands of pixels are worked on at a time, 1 leaves the
+    pool alone. O(pixels log pixels + blocks touched in each band).
     """
     size = np.array(resolution, np.float32).astype(np.float64)
     starts = plane.starts()
@@ -111,13 +116,14 @@ def cut(stored: StoredBlocks, view: View, plane: ObliquePlane, resolution: tuple
 
     def band(some: Points) -> NDArray[Any]:
         points = _walk(some, np.array(plane.across), plane.columns).reshape(-1, 3)
-        return _interpolate(stored, view, points, size)
+        return _interpolate(lookup, points, size)
 
-    image = np.concatenate(list(ordered_map(band, bands(), 2 * processors())))
-    return image.reshape(stored.element.shape((plane.rows, plane.columns)))
+    image = np.concatenate(list(ordered_map(band, bands(), window)))
+    channels = image.shape[1:] if image.shape[1] > 1 else ()
+    return image.reshape(plane.rows, plane.columns, *channels)
 
 
-def _interpolate(stored: StoredBlocks, view: View, points: Points, size: Points) -> NDArray[Any]:
+def _interpolate(lookup: Lookup, points: Points, size: Points) -> NDArray[Any]:
     """The values at points (n, 3) in world units."""
     at = points / size
     low, high = np.floor(at).astype(np.int64), np.ceil(at).astype(np.int64)
@@ -125,7 +131,7 @@ def _interpolate(stored: StoredBlocks, view: View, points: Points, size: Points)
     part = np.where(span > 0, (points - low * size) / np.where(span > 0, span, 1), 0.0)
     ends = (low, high)
     corners = np.stack([np.stack([ends[k][:, axis] for axis, k in enumerate(c)], -1) for c in _CORNERS])
-    values = _lookup(stored, view, corners.reshape(-1, 3)).reshape(8, len(points), -1).astype(np.float64)
+    values = lookup(corners.reshape(-1, 3)).reshape(8, len(points), -1).astype(np.float64)
     fz, fy, fx = (part[:, axis, None] for axis in range(3))
     along_x = values[0::2] * (1 - fx) + values[1::2] * fx
     along_y = along_x[0::2] * (1 - fy) + along_x[1::2] * fy
@@ -138,7 +144,7 @@ _CORNERS = list(itertools.product((0, 1), repeat=3))
 """Of a cell, by Z, Y, X: 0 is the lower end; X changes fastest."""
 
 
-def _lookup(stored: StoredBlocks, view: View, voxels: NDArray[np.int64]) -> NDArray[Any]:
+def stored_voxels(stored: StoredBlocks, view: View, voxels: NDArray[np.int64]) -> NDArray[Any]:
     """The values of voxels (n, 3), shape (n, channels); each block is read once, and one is held at a time."""
     shape = np.array(stored.block)
     blocks = voxels // shape

@@ -137,7 +137,8 @@ class ImageVolumes(ImageProperties):
         kind, quality = images.parse_format(format)
         plane = oblique.parse(top_left, top_right, bottom_left, res)
         x, y, z = self.record.settings["VoxelSize"]
-        return self._image(oblique.cut(self.stored, call.view, plane, (z, y, x)), kind, quality)
+        lookup = partial(oblique.stored_voxels, self.stored, call.view)
+        return self._image(oblique.cut(lookup, plane, (z, y, x)), kind, quality)
 
     def _volume(
         self, stored: StoredBlocks, view: View, size: ZYX, offset: ZYX, *, format: str, mask: Mask | None

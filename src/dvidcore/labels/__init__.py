@@ -16,7 +16,7 @@ from dvidcore.labels._index import (
 from dvidcore.labels._mapping import Mapping
 from dvidcore.labels._rle import clip, coarse, from_mask, intersect, join, subtract, to_mask, voxels
 from dvidcore.labels._runs import binary_block, runs, runs_of_blocks
-from dvidcore.labels._stored_rows import join_rows, pack_rows, row_voxels, unpack_rows
+from dvidcore.labels._stored_rows import join_rows, pack_rows, row_voxels, supervoxels_of, unpack_rows
 
 __all__ = [
     "Mapping",
@@ -38,6 +38,7 @@ __all__ = [
     "runs",
     "runs_of_blocks",
     "subtract",
+    "supervoxels_of",
     "to_mask",
     "unpack_rows",
     "voxels",

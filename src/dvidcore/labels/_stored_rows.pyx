@@ -9,6 +9,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
+from libcpp.algorithm cimport sort, unique
+from libcpp.vector cimport vector
 
 import numpy as np
 
@@ -79,20 +81,90 @@ def row_voxels(row):
 def join_rows(first, second):
     """One row of the supervoxels of both, ascending, counts of the same one added, surface_mutid the larger one.
 
-    Raises ValueError where a row is malformed or a count leaves uint32.
+    Raises ValueError where a row is malformed or a count leaves uint32. O(entries).
     """
-    supervoxels, counts, surface = [], [], 0
-    for row in (first, second):
-        n = _entries(len(row))
-        surface = max(surface, int(np.frombuffer(row, "<u8", 1)[0]))
-        supervoxels.append(np.frombuffer(row, "<u8", n, HEAD))
-        counts.append(np.frombuffer(row, "<u4", n, HEAD + 8 * n))
-    labels, place = np.unique(np.concatenate(supervoxels), return_inverse=True)
-    sums = np.zeros(len(labels), np.uint64)
-    np.add.at(sums, place, np.concatenate(counts).astype(np.uint64))
-    if len(sums) and int(sums.max()) >= 1 << 32:
-        raise ValueError("the joined row counts more voxels than a block can have")
-    return pack_rows(labels, sums.astype(np.uint32), np.zeros(1, np.int64), surface)[0]
+    cdef Py_buffer one, two
+    cdef vector[uint64_t] supervoxels
+    cdef vector[uint32_t] counts
+    cdef uint64_t surface
+    PyObject_GetBuffer(first, &one, PyBUF_SIMPLE)
+    try:
+        PyObject_GetBuffer(second, &two, PyBUF_SIMPLE)
+        try:
+            surface = _join(<const char*>one.buf, _entries(one.len), <const char*>two.buf, _entries(two.len),
+                            supervoxels, counts)
+        finally:
+            PyBuffer_Release(&two)
+    finally:
+        PyBuffer_Release(&one)
+    return _row(surface, supervoxels.data(), counts.data(), supervoxels.size())
+
+
+cdef uint64_t _join(const char* a, Py_ssize_t n, const char* b, Py_ssize_t m, vector[uint64_t]& supervoxels,
+                    vector[uint32_t]& counts) except? 0:
+    """Merges the entries of two rows; answers the larger surface_mutid."""
+    cdef uint64_t left = 0, right = 0, least, sum, one, other
+    cdef Py_ssize_t i = 0, j = 0
+    supervoxels.reserve(n + m)
+    counts.reserve(n + m)
+    while i < n or j < m:
+        if i < n:
+            memcpy(&left, a + HEAD + 8 * i, 8)
+        if j < m:
+            memcpy(&right, b + HEAD + 8 * j, 8)
+        least = left if i < n and (j == m or left <= right) else right
+        sum = 0
+        if i < n and left == least:
+            sum += _count(a, n, i)
+            i += 1
+        if j < m and right == least:
+            sum += _count(b, m, j)
+            j += 1
+        if not supervoxels.empty() and supervoxels.back() >= least:
+            raise ValueError("an index row whose supervoxels do not ascend")
+        if sum >> 32:
+            raise ValueError("the joined row counts more voxels than a block can have")
+        supervoxels.push_back(least)
+        counts.push_back(<uint32_t>sum)
+    memcpy(&one, a, 8)
+    memcpy(&other, b, 8)
+    return max(one, other)
+
+
+cdef inline uint64_t _count(const char* row, Py_ssize_t entries, Py_ssize_t at) noexcept nogil:
+    cdef uint32_t count
+    memcpy(&count, row + HEAD + 8 * entries + 4 * at, 4)
+    return count
+
+
+def supervoxels_of(rows):
+    """The supervoxels in a sequence of rows, each once: uint64 (n,), ascending.
+
+    Raises ValueError where a row is malformed. O(entries log entries).
+    """
+    cdef Py_buffer view
+    cdef vector[uint64_t] found
+    cdef size_t at = 0
+    cdef Py_ssize_t n
+    for row in rows:
+        PyObject_GetBuffer(row, &view, PyBUF_SIMPLE)
+        try:
+            n = _entries(view.len)
+            found.resize(at + n)
+            memcpy(found.data() + at, <const char*>view.buf + HEAD, 8 * n)
+            at += n
+        finally:
+            PyBuffer_Release(&view)
+    cdef size_t size
+    with nogil:
+        sort(found.begin(), found.end())
+        found.erase(unique(found.begin(), found.end()), found.end())
+        size = found.size()
+    out = np.empty(size, np.uint64)
+    cdef uint64_t[::1] to = out
+    if size:
+        memcpy(&to[0], found.data(), 8 * size)
+    return out
 
 
 def unpack_rows(keys, values, Py_ssize_t key_offset):

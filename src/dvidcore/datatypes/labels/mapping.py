@@ -217,6 +217,7 @@ class MappingCache:
         self.known_from = 0
         """Which supervoxels the generations above this one changed is in ``recent``."""
         self.recent: tuple[_Generation, ...] = ()
+        self._held = 0
 
     def at(self, call: Call, asked: list[Labels | None] | None = None) -> Mapped:
         """The mapping at the call's version, in the state of the call's snapshot.
@@ -280,12 +281,12 @@ class MappingCache:
         with self._lock:
             if generation != self.generation + 1:
                 return  # the rows will be read anyway
-            recent = [*self.recent, _Generation(generation, supervoxels)]
-            held = sum(len(g.supervoxels) for g in recent)
-            while len(recent) > _GENERATIONS or (held > _REMEMBERED and len(recent) > 1):
-                held -= len(recent[0].supervoxels)
-                self.known_from = recent.pop(0).number
-            self.recent = tuple(recent)
+            recent = (*self.recent, _Generation(generation, supervoxels))
+            self._held += len(supervoxels)
+            while len(recent) > _GENERATIONS or (self._held > _REMEMBERED and len(recent) > 1):
+                self._held -= len(recent[0].supervoxels)
+                self.known_from, recent = recent[0].number, recent[1:]
+            self.recent = recent
 
     def wrote(self, version: int, supervoxels: Labels, bodies: Labels, generation: int) -> None:
         """Takes over what was written, so that nothing needs to be read again."""
@@ -298,6 +299,7 @@ class MappingCache:
         """Takes back what ``begin`` said: nothing was written."""
         with self._lock:
             if self.recent and self.recent[-1].number == generation > self.generation:
+                self._held -= len(self.recent[-1].supervoxels)
                 self.recent = self.recent[:-1]
 
     def _load(self, snapshot: Snapshot, generation: int) -> None:
@@ -306,7 +308,7 @@ class MappingCache:
             if generation <= self.generation:
                 return
             self.known_from = generation  # before the first row: who knows an older snapshot looks there
-            self.recent = ()
+            self.recent, self._held = (), 0
             fill(self.table, snapshot, self.rows)
             self.generation = generation
 

@@ -10,14 +10,18 @@ from numpy.typing import NDArray
 from dvidcore import labels
 from dvidcore.datatypes.base import Call
 from dvidcore.datatypes.labels import inputs
-from dvidcore.datatypes.labels.index import Columns
-from dvidcore.datatypes.labels.rows import BodyRecord
+from dvidcore.datatypes.labels.rows import INDEX_ZYX_OFFSET, SURFACE_BYTES, BodyRecord, pack_u64
 from dvidcore.datatypes.labels.transaction import Transaction, write
 from dvidcore.errors import BadRequest
-from dvidcore.storage.keys import zyx_key
+from dvidcore.storage.keys import prefix_end
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.labels.engine import LabelEngine
+
+Stored = bytes | memoryview
+
+_SCANNED = 8
+"""To look for one row takes as long as to read so many that follow each other."""
 
 
 def merge(label: LabelEngine, call: Call) -> dict[str, int]:
@@ -50,32 +54,40 @@ def _bodies_of(listed: list[int]) -> tuple[int, list[int]]:
 
 
 def _move(label: LabelEngine, change: Transaction, target: int, merged: list[int]) -> NDArray[np.uint64]:
-    """Moves the merged bodies into the target; answers their supervoxels."""
-    total = _need(change, target)
+    """Moves the merged bodies into the target; answers their supervoxels, ascending."""
+    total, parts = _need(change, target), [_need(change, body) for body in merged]
+    writer, stamp = change.batch, pack_u64(change.mutation)
+    moving: dict[bytes, bytes] = {}
     for body in merged:
-        _need(change, body)
-    writer, mutation = change.batch, change.mutation
-    gone: list[Columns] = []
-    for body in merged:
-        columns = label.index.read(change.view, body)
-        gone.append(columns)
-        for coord in columns.blocks().tolist():
-            writer.delete(label.rows.index(body, zyx_key(*coord)))
+        start = label.rows.index(body)
+        for key, value in change.view.scan(start, prefix_end(start)):
+            writer.delete(key)
+            zyx, row = key[INDEX_ZYX_OFFSET:], stamp + value[SURFACE_BYTES:]
+            moving[zyx] = _joined(stamp, moving[zyx], row) if zyx in moving else row
         writer.delete(label.rows.body(body))
-    coords, supervoxels, counts, surface = (np.concatenate(part) for part in zip(*gone, strict=True))
-    order = np.lexsort((supervoxels, coords[:, 2], coords[:, 1], coords[:, 0]))
-    moving = Columns(coords[order], supervoxels[order], counts[order], surface[order])
-    blocks = moving.blocks()
-    keys = [label.rows.index(target, zyx_key(*coord)) for coord in blocks.tolist()]
-    starts = np.flatnonzero(np.concatenate(([True], (moving.coords[1:] != moving.coords[:-1]).any(axis=1))))
-    rows = labels.pack_rows(moving.supervoxels, moving.counts, starts, mutation)
-    shared = 0
-    for key, row, old in zip(keys, rows, change.view.get_many(keys), strict=True):
-        shared += old is not None
-        writer.put(key, row if old is None else labels.join_rows(old, row))
-    voxels = total.voxels + int(moving.counts.sum(dtype=np.uint64))
-    change.put_body(target, voxels, total.blocks + len(blocks) - shared)
-    return np.unique(moving.supervoxels)
+    supervoxels = labels.supervoxels_of(moving.values())
+    prefix = label.rows.index(target)
+    there = _rows_at(change, prefix, list(moving), total.blocks)
+    for zyx, row in moving.items():
+        old = there.get(zyx)
+        writer.put(prefix + zyx, row if old is None else _joined(stamp, old, row))
+    voxels = total.voxels + sum(part.voxels for part in parts)
+    change.put_body(target, voxels, total.blocks + len(moving) - len(there))
+    return supervoxels
+
+
+def _rows_at(change: Transaction, prefix: bytes, blocks: list[bytes], stored: int) -> dict[bytes, Stored]:
+    """The rows that a body, of ``stored`` rows, has in some blocks."""
+    if stored <= _SCANNED * len(blocks):
+        wanted = set(blocks)
+        rows = ((key[INDEX_ZYX_OFFSET:], row) for key, row in change.view.scan(prefix, prefix_end(prefix)))
+        return {zyx: row for zyx, row in rows if zyx in wanted}
+    found = change.view.get_many([prefix + zyx for zyx in blocks])
+    return {zyx: row for zyx, row in zip(blocks, found, strict=True) if row is not None}
+
+
+def _joined(stamp: bytes, one: Stored, other: Stored) -> bytes:
+    return stamp + labels.join_rows(one, other)[SURFACE_BYTES:]
 
 
 def _need(change: Transaction, body: int) -> BodyRecord:

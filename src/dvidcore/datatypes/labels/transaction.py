@@ -78,6 +78,8 @@ class Transaction:
         """Rows at the call's version. Values may be memoryviews of ``view``."""
         self._staged = staged
         self._suffix = version_bytes(call.version)
+        indexed = self.view.snapshot.get(data.rows.indexed)
+        self._indexed = None if indexed is None else bytes(indexed)
         self._mutation = 0
         self._seen: dict[bytes, Any] = {}
         self._tiles: dict[bytes, bytes | None] = {}
@@ -236,7 +238,9 @@ class Transaction:
 
     def commit(self) -> bool:
         """Writes everything; False, with nothing done, where it was overtaken. Under the instance's commit lock."""
-        call = self.call
+        call, indexed = self.call, self.data.rows.indexed
+        if call.engine.get(indexed) == self._indexed and self._write(call):
+            return True
         while not self._spent:
             now = Call(call.engine, call.node, call.ancestry, user=call.user, app=call.app, admin=call.admin)
             try:
@@ -257,7 +261,8 @@ class Transaction:
         batch.batch.extend(self.batch.batch)
         for step in self._steps:
             step(now, batch)
-        counters.raise_maximum(data, now.view, batch.batch, self._largest, self._in_use, taken=self._counters)
+        if self._in_use or self._counters is not None:
+            counters.raise_maximum(data, now.view, batch.batch, self._largest, self._in_use, taken=self._counters)
         mapping = self._mapping()
         guard |= self._tell(now, mapping, batch.batch)
         if self._records and former.kept(data):
@@ -286,7 +291,11 @@ class Transaction:
         """Each supervoxel that is mapped, once, and its body."""
         if not self._entries:
             return None
-        supervoxels, bodies = (np.concatenate(part) for part in zip(*self._entries, strict=True))
+        supervoxels, bodies = self._entries[0]
+        if len(self._entries) > 1:
+            supervoxels, bodies = (np.concatenate(part) for part in zip(*self._entries, strict=True))
+        if bool((supervoxels[1:] > supervoxels[:-1]).all()):
+            return supervoxels, bodies
         found, last = np.unique(supervoxels[::-1], return_index=True)
         return found, bodies[::-1][last]
 

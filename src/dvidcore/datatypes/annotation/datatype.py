@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dvidcore.datatypes import following
-from dvidcore.datatypes.annotation import bodies, reading, reload, settling, writing
+from dvidcore.datatypes.annotation import bodies, checking, reading, reload, settling, writing
 from dvidcore.datatypes.annotation.edit import Edit
 from dvidcore.datatypes.annotation.rows import Rows, unpack_size
 from dvidcore.datatypes.arguments import choice, flag, text
@@ -22,6 +22,7 @@ from dvidcore.storage.keys import prefix_range
 from dvidcore.storage.versioned import View
 
 if TYPE_CHECKING:
+    from dvidcore.datatypes.checks import Examination
     from dvidcore.repos import Database, InstanceRecord, Repo
 
 LONGEST_TAG = 4096
@@ -110,6 +111,9 @@ class Annotation(DataType):
             )
         finally:
             call.close()
+
+    def check(self, exam: Examination) -> None:
+        checking.check(self, exam)
 
     def settle(self, call: Call, order: Mapping[int, int] | None) -> None:
         settling.settle(self, call, order)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dvidcore import codecs
 from dvidcore.datatypes.annotation.elements import Item, Place
 from dvidcore.datatypes.annotation.lists import ElementList, points
-from dvidcore.datatypes.annotation.rows import Pairs, Zyx, pack_size
+from dvidcore.datatypes.annotation.rows import ZYX_BYTES, Pairs, Zyx, pack_size
 from dvidcore.datatypes.following import Counted, ElementChange
 from dvidcore.datatypes.pending import erase, pending_rows
 from dvidcore.storage.engine import Batch
@@ -108,14 +108,18 @@ class Edit:
 
     def load_body_rows(self, wanted: Iterable[tuple[int, Zyx]]) -> None:
         """``load`` of the BODY rows of (body, block); those that are known not to exist are not looked for."""
-        rows, keys = self.data.rows, []
+        of_body, missing = self.data.rows.of_body, []
+        known: dict[Zyx, set[int]] = {}
         for body, zyx in set(wanted):
-            key = rows.of_body(body) + zyx
-            if body in self.pairs(zyx).bodies():
-                keys.append(key)
+            bodies = known.get(zyx)
+            if bodies is None:
+                bodies = known[zyx] = self.pairs(zyx).bodies()
+            key = of_body(body) + zyx
+            if body in bodies:
+                missing.append(key)
             else:
                 self._lists.setdefault(key, ElementList())
-        self.load(keys)
+        self.load(missing)
 
     def row(self, prefix_key: bytes) -> ElementList:
         found = self._lists.get(prefix_key)
@@ -157,9 +161,11 @@ class Edit:
         """Stores an element, in place of one at its position, on a body (0: none)."""
         block = self.block(zyx)
         old = block.get(item.place)
-        if old is not None:
+        if old is None:
+            block.append(item)
+        else:
             self._forget(old, zyx)
-        block.put(item)
+            block.put(item)
         bare = item.bare
         for tag in item.tags() if b'"Tags":[]' not in item.text else ():
             self.tag(tag, zyx).put(bare)
@@ -184,11 +190,14 @@ class Edit:
         self.pairs(zyx).add(bare.place, body)
         row = self.body(body, zyx)
         old = row.get(bare.place)
-        if old != bare:
-            if old is not None:
-                self.removed.append(Located(body, old.kind, old.place))
+        if old is None:
+            row.append(bare)
+        elif old != bare:
+            self.removed.append(Located(body, old.kind, old.place))
             row.put(bare)
-            self.added.append(Located(body, bare.kind, bare.place))
+        else:
+            return
+        self.added.append(Located(body, bare.kind, bare.place))
 
     def unindex(self, place: Place, zyx: Zyx, body: int) -> Item | None:
         """Takes an element from a body's list."""
@@ -213,6 +222,16 @@ class Edit:
         self.pairs(zyx).replace(old, new)
 
     # -- writing -------------------------------------------------------------------------------------------------------
+
+    def changed_rows(self) -> list[bytes]:
+        """The prefix keys of the rows that ``write`` would write."""
+        lists = [key for key, row in self._lists.items() if row.changed]
+        return lists + [self.data.rows.bodies + zyx for zyx, pairs in self._pairs.items() if pairs.changed]
+
+    def number(self, prefix_key: bytes) -> int:
+        """How many elements a row has, as it is now."""
+        found = self._lists.get(prefix_key)
+        return len(self._pairs[prefix_key[-ZYX_BYTES:]]) if found is None else len(found)
 
     def change(self, action: str, mutation: int) -> ElementChange:
         """What followers are told."""

@@ -79,8 +79,13 @@ class ElementList:
             if self._at(at) == item:
                 return
             self._remove(at)
-        self._table += _record.pack(item.place, item.kind, len(item.text), item.rels)
-        self._texts.append(item.text)
+        self.append(item)
+
+    def append(self, item: Item) -> None:
+        """Adds an element at a position where there is none."""
+        place, kind, text, rels = item
+        self._table += _record.pack(place, kind, len(text), rels)
+        self._texts.append(text)
         self.changed = True
 
     def get(self, place: Place) -> Item | None:

@@ -137,10 +137,12 @@ class Pairs:
 
     def of(self, place: bytes) -> list[int]:
         """The bodies that a place is indexed under."""
+        if place not in self._raw:
+            return []
         return [_U64.unpack_from(self._raw, at + 12)[0] for at in self._all(place)]
 
     def add(self, place: bytes, body: int) -> None:
-        if body not in self.of(place):
+        if place not in self._raw or body not in self.of(place):
             self._raw += place + _U64.pack(body)
             self.changed = True
 

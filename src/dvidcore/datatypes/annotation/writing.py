@@ -94,7 +94,7 @@ def finish(
     if not edit.write(batch) and not len(batch) and not always:
         return guard
     batch.put(data.rows.generation, pack_u64(unpack_u64(guard[data.rows.generation]) + 1))
-    if tell and (edit.removed or edit.added):
+    if tell and (edit.removed or edit.added) and data.followers():
         guard |= following.tell(data, call, edit.change(action, mutation), batch)
     return guard
 

@@ -17,7 +17,7 @@ from dvidcore.datatypes.annotation.rows import pack_u64, unpack_u64
 from dvidcore.datatypes.arguments import integer
 from dvidcore.datatypes.base import JSON, Call, DataType, Reply, Setting, endpoint
 from dvidcore.datatypes.following import Change, Counted, ElementChange, Guard
-from dvidcore.datatypes.labelsz import counts, recount
+from dvidcore.datatypes.labelsz import checking, counts, recount
 from dvidcore.datatypes.labelsz.counts import INDEX_TYPES, Key, Rows, index_type
 from dvidcore.datatypes.reloading import Reloads
 from dvidcore.datatypes.roi import region
@@ -31,6 +31,7 @@ from dvidcore.storage.keys import TYPE_KEY_OFFSET
 from dvidcore.storage.versioned import View
 
 if TYPE_CHECKING:
+    from dvidcore.datatypes.checks import Examination
     from dvidcore.repos import Database, InstanceRecord, Repo
 
 LISTED = 10_000
@@ -139,6 +140,9 @@ class LabelSizes(DataType):
             recount.labels(self, call, following.merged_intents(intents))
         finally:
             call.close()
+
+    def check(self, exam: Examination) -> None:
+        checking.check(self, exam)
 
     def settle(self, call: Call, order: Mapping[int, int] | None) -> None:
         recount.settle(self, call)

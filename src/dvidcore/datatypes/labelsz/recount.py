@@ -76,7 +76,7 @@ def _recount(
     def recount(view: View, batch: Batch) -> None:
         there = data.elsewhere(annotation, call)
         try:
-            right = _counted(data, annotation, there.view, first, last)
+            right = counted(data, annotation, there.view, first, last)
         finally:
             there.close()
         stored = counts.counted(data, view, first, last)
@@ -86,7 +86,7 @@ def _recount(
     return recount
 
 
-def _counted(data: LabelSizes, annotation: Annotation, view: View, first: int, last: int) -> Counter[Key]:
+def counted(data: LabelSizes, annotation: Annotation, view: View, first: int, last: int) -> Counter[Key]:
     """The right counts of all labels from ``first`` to ``last``, both included."""
     found: Counter[Key] = Counter()
     rows = annotation.rows
@@ -140,7 +140,7 @@ def settle(data: LabelSizes, call: Call) -> None:
         writer = VersionedBatch(batch, call.version)
         seen = call.of(annotation).view
         for label in touched:
-            right = _counted(data, annotation, seen, label, label)
+            right = counted(data, annotation, seen, label, label)
             for kind in range(1, ALL_SYNAPSES + 1):
                 key = (kind, label)
                 row = data.rows.of_count(key)

@@ -128,7 +128,7 @@ class FileServer(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, folder: Path, handler: type[http.server.BaseHTTPRequestHandler] | None = None) -> None:
+    def __init__(self, folder: Path, handler: Any = None) -> None:
         super().__init__(("127.0.0.1", 0), handler or partial(Files, directory=str(folder)))
         self.failure: int | str = ""
         self.released = threading.Event()

@@ -240,6 +240,40 @@ def test_blocks(gray: Remote, app: Client, folder: Path) -> None:
         assert gray.get(path).status == 400, path
 
 
+@pytest.mark.parametrize("sharded", [False, True])
+def test_jpeg_chunks_are_passed_on(tmp_path: Path, sharded: bool) -> None:
+    """Whole ones to the byte; those at the far sides are filled up with zeros; absent ones are left out."""
+    voxels = np.kron(RNG.integers(0, 255, (5, 4, 3), np.uint8), np.ones((14, 14, 14), np.uint8))[:70, :50, :40, None]
+    write(precomputed(voxels, encoding="jpeg", offset=(-32, 64, 16), sharded=sharded), voxels, tmp_path)
+    with client(allowed=(f"file://{tmp_path}",)) as app:
+        remote = Remote(app, f"file://{tmp_path}", Compression="jpeg")
+        everything = remote.get("subvolblocks/96_64_48/-32_64_16").body
+        found = dict(stream(everything))
+        assert sorted(found) == [(x, y, z) for x in (-1, 0, 1) for y in (2, 3) for z in (1, 2, 3)]
+        if not sharded:
+            stored = (tmp_path / "8_8_40" / "0-32_64-96_16-32").read_bytes()
+            assert found[0, 2, 1] == stored
+            (tmp_path / "8_8_40" / "0-32_64-96_16-32").unlink()
+            assert remote.get("specificblocks?blocks=0,2,1").body == b""
+        decoded = remote.box((-32, 64, 16), (96, 64, 48))
+        for (x, y, z), data in found.items():
+            image = np.asarray(Image.open(io.BytesIO(data))).reshape(16, 32, 32)
+            wanted = decoded[16 * (z - 1) : 16 * z, 32 * (y - 2) : 32 * (y - 1), 32 * (x + 1) : 32 * (x + 2)]
+            whole = x < 1 and y < 3 and z < 3
+            if (x, y, z) != (0, 2, 1):
+                assert np.abs(image.astype(int) - wanted).mean() < (0.1 if whole else 12), (x, y, z)
+
+
+def test_oblique_planes(app: Client, gray: Remote) -> None:
+    """As of an image instance that holds the same voxels."""
+    stored = app.instance(gray.uuid, "stored", "uint8blk", BlockSize="16,16,16", VoxelSize="8,8,40")
+    box = expected(GRAY, OFFSET, (-16, 0, 0), (80, 64, 48))
+    assert app.post(f"{stored}/raw/0_1_2/80_64_48/-16_0_0", np.ascontiguousarray(box).tobytes()).status == 200
+    path = "arb/-80_0_120/400_100_900/-40_400_300/9"
+    assert (picture(gray.get(path)) == picture(app.get(f"{stored}/{path}"))).all()
+    assert gray.get("arb/0_0_0/0_0_0/0_0_0/8").status == 400
+
+
 def test_roi(gray: Remote) -> None:
     client, uuid = gray.client, gray.uuid
     roi = client.instance(uuid, "part", "roi", BlockSize="32,32,32")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from apiclient import Client
-from remote_tools import OFFSET, FileServer, Remote, client, expected, precomputed, serving, write
+from remote_tools import OFFSET, Files, FileServer, Remote, client, expected, precomputed, serving, write
 
 SHAPE = (70, 50, 40)
 GRAY = np.random.default_rng(2).integers(0, 255, SHAPE, np.uint8)
@@ -98,6 +99,23 @@ def test_nobody_listens() -> None:
     with client(allowed=("http://127.0.0.1:1",), timeout=5, retries=1) as app:
         status, text = create(app, app.repo(), "http://127.0.0.1:1/raw")
         assert status == 502, text
+
+
+def test_redirects_are_not_followed(server: FileServer, tmp_path: Path) -> None:
+    """A server that may be read must not be able to send the request on to one that may not."""
+
+    class Elsewhere(Files):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", f"{server.url}{self.path}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    handler = partial(Elsewhere, directory=str(tmp_path))
+    with serving(FileServer(tmp_path, handler)) as other, client(allowed=(other.url,), timeout=5) as app:
+        status, text = create(app, app.repo(), f"{other.url}/raw")
+        assert (status, "302" in text) == (502, True), text
+    assert not server.asked
 
 
 def test_a_volume_that_changed_its_type_is_refused(server: FileServer, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from struct import Struct
 from typing import Any
 
@@ -17,8 +17,9 @@ from dvidcore.datatypes.base import OCTETS, Buffer, Call, Reply, endpoint
 from dvidcore.datatypes.imageblk import pictures
 from dvidcore.datatypes.imageblk.volumes import MAX_BUFFER
 from dvidcore.datatypes.labels import inputs
+from dvidcore.datatypes.remote.coded import JpegChunks
 from dvidcore.datatypes.remote.properties import RemoteProperties
-from dvidcore.datatypes.remote.scale import Scale
+from dvidcore.datatypes.remote.scale import PART, Scale
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import INT32_MAX, INT32_MIN, ZYX, BlockBox, check_aligned, check_box
 
@@ -96,23 +97,42 @@ class RemoteBlocks(RemoteProperties):
 
     def _stream(self, source: Scale, scale: int, coords: Iterable[ZYX], compression: str, count: int) -> Reply:
         pack = self._packing(compression)
+        coded = source.coded if self._form(compression) == "jpeg" else None
+        if coded is not None and coded.chunk != self.block:
+            coded = None
         low, high = (np.array(point[::-1]) // self.block for point in self.bounds(scale))
 
         inside = [coord for coord in coords if (low <= coord).all() and (coord <= high).all()]
 
         def pieces() -> Iterator[Buffer]:
-            found = source.boxes(map(self._first_voxel, inside), self.block)
-            for coord, voxels in zip(inside, found, strict=True):
-                data = pack(voxels)
-                yield _HEADER.pack(*coord[::-1], len(data))
-                yield data
+            for some in _batches(inside, max(1, PART // (math.prod(self.block) * source.nbytes))):
+                for coord, data in self._packed(source, coded, some, pack):
+                    yield _HEADER.pack(*coord[::-1], len(data))
+                    yield data
 
         return Reply(b"".join(pieces()) if count * source.nbytes <= MAX_BUFFER else pieces())
+
+    def _packed(
+        self, source: Scale, coded: JpegChunks | None, coords: Sequence[ZYX], pack: Callable[[NDArray[Any]], Buffer]
+    ) -> Iterator[tuple[ZYX, Buffer]]:
+        """Blocks in the form that is asked for: as they are stored, where they are stored so, else made here."""
+        points = [self._first_voxel(coord) for coord in coords]
+        whole = [point for point in points if coded is not None and coded.has(point)]
+        stored = dict(zip(whole, coded.read(whole), strict=True)) if coded is not None and whole else {}
+        made = source.boxes((point for point in points if stored.get(point, b"") == b""), self.block)
+        for coord, point in zip(coords, points, strict=True):
+            data = stored.get(point, b"")
+            if data is not None:  # else the store has no such chunk
+                yield coord, data or pack(next(made))
+
+    def _form(self, compression: str) -> str:
+        """How blocks are sent: as the request says, or the instance."""
+        return compression or self.record.compression.partition(":")[0]
 
     def _packing(self, compression: str) -> Callable[[NDArray[Any]], Buffer]:
         """What brings the voxels of a block into the form that is asked for, or the instance's own."""
         kept, _, level = self.record.compression.partition(":")
-        form = compression or kept
+        form = self._form(compression)
         if form == "jpeg":
             depth, height, width = self.block
             if self.dtype != np.uint8 or self.channels != 1:
@@ -137,3 +157,7 @@ class RemoteBlocks(RemoteProperties):
 
 def _bytes(voxels: NDArray[Any]) -> memoryview:
     return voxels.data.cast("B")
+
+
+def _batches(coords: Sequence[ZYX], count: int) -> Iterator[Sequence[ZYX]]:
+    return (coords[at : at + count] for at in range(0, len(coords), count))

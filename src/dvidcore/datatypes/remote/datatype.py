@@ -85,6 +85,34 @@ class RemoteVolume(RemoteBlocks):
         shape = slices.parse_shape(dims, size)
         return self._image(slices.isotropic(source, offset, shape, voxel), *kind)
 
+    @endpoint(
+        "GET",
+        "arb/{top_left:text}/{top_right:text}/{bottom_left:text}/{res:text}",
+        answers="image/png",
+        throttle=True,
+    )
+    @endpoint(
+        "GET",
+        "arb/{top_left:text}/{top_right:text}/{bottom_left:text}/{res:text}/{format:text}",
+        answers="image/png",
+        throttle=True,
+    )
+    def get_arb(
+        self, call: Call, *, top_left: str, top_right: str, bottom_left: str, res: str, format: str = ""
+    ) -> Reply:
+        """A slice in any plane, interpolated, as an image.
+
+        The corners are ``x_y_z`` in world units (voxel times VoxelSize), ``res`` is the world units of a pixel.
+        """
+        if self.dtype != np.uint8 or self.channels != 1:
+            raise BadRequest(f"arb: only grayscale of 8 bits can be interpolated, not {self.dtype.name}")
+        kind = images.parse_format(format)
+        plane = oblique.parse(top_left, top_right, bottom_left, res)
+        x, y, z = self.record.settings["VoxelSize"]
+        source, most = self.scale(0), self.database.options.max_data_request
+        # One band at a time: the threads of the pool are not for waiting.
+        return self._image(oblique.cut(lambda at: source.points(at, most)[:, None], plane, (z, y, x), 1), *kind)
+
     @endpoint("GET", "pseudocolor/{dims:text}/{size:text}/{offset:point}", query=[SCALE, ROI], throttle=True)
     @endpoint(
         "GET", "pseudocolor/{dims:text}/{size:text}/{offset:point}/{format:any}", query=[SCALE, ROI], throttle=True

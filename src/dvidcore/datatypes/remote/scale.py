@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvidcore.datatypes.remote.coded import JpegChunks
 from dvidcore.datatypes.remote.waiting import Together
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import INT32_MAX, INT32_MIN, ZYX
@@ -30,6 +31,8 @@ class Scale:
         ``wait`` answers the result of the future that a function starts, or raises what its failure is called.
         """
         self._store, self._wait = store, wait
+        self.coded: JpegChunks | None = None
+        """The chunks as they are stored, where they are JPEG."""
         self.dtype = dtype
         origin, size = store.domain.origin[:3], store.domain.shape[:3]
         if (
@@ -116,14 +119,17 @@ class Scale:
         inside = np.flatnonzero(((points >= low) & (points < low + np.array(self.size, np.int64))).all(axis=1))
         if not len(inside):
             return out
-        chunks, which = np.unique((points[inside] - low) // np.array(self.shape), axis=0, return_inverse=True)
+        shape = np.array(self.shape)
+        grid = tuple(-(-n // c) for n, c in zip(self.size, self.shape, strict=True))
+        numbers = np.ravel_multi_index(tuple(((points[inside] - low) // shape).T), grid)
+        chunks, which = np.unique(numbers, return_inverse=True)
         each = math.prod(self.shape) * self.nbytes
         if len(chunks) * each > most:
             raise BadRequest(
                 f"the points lie in {len(chunks)} chunks of {each} bytes, at most {most} bytes may be read"
             )
-        order = np.argsort(which.reshape(-1), kind="stable")
-        inside, ranked = inside[order], which.reshape(-1)[order]
+        order = np.argsort(which, kind="stable")
+        inside, ranked = inside[order], which[order]
         step = max(1, PART // each)
         for first in range(0, len(chunks), step):
             some = inside[np.searchsorted(ranked, first) : np.searchsorted(ranked, first + step)]

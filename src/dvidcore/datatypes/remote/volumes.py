@@ -19,11 +19,13 @@ import numpy as np
 
 from dvidcore.config import RemoteConfig
 from dvidcore.datatypes.remote import layout
+from dvidcore.datatypes.remote.coded import JpegChunks
 from dvidcore.datatypes.remote.layout import Layout
 from dvidcore.datatypes.remote.locations import Location
 from dvidcore.datatypes.remote.scale import Scale
 from dvidcore.datatypes.remote.waiting import Places, answer_of
 from dvidcore.errors import BadGateway, BadRequest, DvidError, MissingExtra
+from dvidcore.geometry import ZYX
 
 if TYPE_CHECKING:
     import tensorstore
@@ -130,11 +132,29 @@ class Volumes:
         context = self._context(location.service)
         store = self._wait(lambda: ts.open(spec, open=True, read=True, context=context), location)
         try:
-            return self._arranged(store, kept["Axes"], location)
+            scale = self._arranged(store, kept["Axes"], location)
+            if format == "precomputed":
+                scale.coded = self._coded(store, scale, location, kept["Path"])
+            return scale
         except DvidError:
             raise
         except (ValueError, IndexError) as error:
             raise BadGateway(f"{location.service}: the volume cannot be read: {error}") from None
+
+    def _coded(self, store: tensorstore.TensorStore, scale: Scale, location: Location, path: str) -> JpegChunks | None:
+        """The stored chunks of a precomputed scale, where they are JPEG of one channel."""
+        ts = _tensorstore(self.config.timeout)
+        metadata = store.spec().to_json()["scale_metadata"]
+        if metadata["encoding"] != "jpeg" or scale.channels:
+            return None
+        spec, sharding = location.kvstore(self.config, path), metadata.get("sharding")
+        if sharding is not None:
+            spec = {"driver": "neuroglancer_uint64_sharded", "base": spec, "metadata": sharding}
+        context = self._context(location.service)
+        wait = partial(self._wait, location=location)
+        kvstore = wait(lambda: ts.KvStore.open(spec, context=context))
+        chunk = ZYX(*metadata["chunk_size"][::-1])
+        return JpegChunks(kvstore, sharding is not None, origin=scale.origin, size=scale.size, chunk=chunk, wait=wait)
 
     def _arranged(self, store: tensorstore.TensorStore, axes: str, location: Location) -> Scale:
         """An array as (z, y, x) or (z, y, x, channel), whatever order it is kept in."""

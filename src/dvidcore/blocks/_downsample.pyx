@@ -15,6 +15,8 @@ cdef extern from "../blocks/_vote.h" namespace "dvidcore" nogil:
 cdef extern from "../blocks/_expand.h" namespace "dvidcore" nogil:
     void expand(const Block &block, const SubBlock &sub, uint8_t *out, int64_t sy, int64_t sz) except +
 
+cdef extern from "../blocks/_order.h" namespace "dvidcore" nogil:
+    bool listed_in_order(const Block &block, const SubBlock &sub) except +
 
 
 cdef inline bool solid(const SubBlock &sub) noexcept nogil:
@@ -117,6 +119,8 @@ def downsample(object children not None, object parent=None, object shape=None):
                         sub = &subs[8][(z * gy + y) * gx + x]
                         if solid(sub[0]):
                             encoder.add_solid(solid_label(blocks[8], sub[0]))
+                        elif listed_in_order(blocks[8], sub[0]):
+                            encoder.add_coded(blocks[8], sub[0])
                         else:
                             # Coded anew, since a stored block may list labels twice, or not in order.
                             expand(blocks[8], sub[0], <uint8_t *> voxels, 64, 512)

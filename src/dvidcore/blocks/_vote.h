@@ -14,15 +14,17 @@ namespace detail {
 // from 1, and 0 for the label 0. So the votes for one label are counted together even where a palette repeats it,
 // and the smaller rank is the smaller label. Fills rank (by voxel value) and label (by rank), answers the last rank.
 inline uint32_t rank_labels(const uint64_t *local, uint32_t labels, uint16_t *rank, uint64_t *label) {
-    uint16_t order[VOXELS];
-    for (uint32_t i = 0; i < labels; ++i) order[i] = static_cast<uint16_t>(i);
-    std::sort(order, order + labels, [local](uint16_t a, uint16_t b) { return local[a] < local[b]; });
+    struct Place {
+        uint64_t label;
+        uint32_t value;
+    } order[VOXELS];
+    for (uint32_t i = 0; i < labels; ++i) order[i] = {local[i], i};
+    std::sort(order, order + labels, [](const Place &a, const Place &b) { return a.label < b.label; });
     uint16_t last = 0;
     label[0] = 0;
     for (uint32_t i = 0; i < labels; ++i) {
-        const uint64_t next = local[order[i]];
-        if (next != label[last]) label[++last] = next;
-        rank[order[i]] = last;
+        if (order[i].label != label[last]) label[++last] = order[i].label;
+        rank[order[i].value] = last;
     }
     return last;
 }
@@ -101,18 +103,40 @@ inline void vote_ranks(const uint8_t *rank, uint8_t *winner) {
     }
 }
 
-// Any number of labels, one output voxel at a time, with the same sums.
+typedef uint16_t Words __attribute__((vector_size(16)));
+
+// Any number of labels, eight output voxels (two rows) at a time: a vote is worth 1024, so the sums stay below 2^14.
 inline void vote_any(const uint16_t *rank, uint16_t *winner) {
-    for (int i = 0; i < 64; ++i) {
-        const uint16_t *corner = rank + (i >> 4) * 128 + (i >> 2 & 3) * 16 + (i & 3) * 2;
-        uint32_t best = 0;
-        for (int k = 0; k < 8; ++k) {
-            const uint16_t mine = corner[(k >> 2) * 64 + (k >> 1 & 1) * 8 + (k & 1)];
-            uint32_t votes = 0;
-            for (int j = 0; j < 8; ++j) votes += corner[(j >> 2) * 64 + (j >> 1 & 1) * 8 + (j & 1)] == mine;
-            best = std::max(best, mine == 0 ? 0 : votes * 1024 + 1023 - mine);
+    for (int pair = 0; pair < 8; ++pair, winner += 8) {
+        const uint16_t *corner = rank + (pair >> 1) * 128 + (pair & 1) * 32;
+        Words candidate[8], votes[8];
+        for (int k = 0; k < 4; ++k) {              // of two slices two rows, for each of the two output rows
+            Words first, second;
+            std::memcpy(&first, corner + (k >> 1) * 64 + (k & 1) * 8, 16);
+            std::memcpy(&second, corner + (k >> 1) * 64 + (k & 1) * 8 + 16, 16);
+            candidate[2 * k] = __builtin_shufflevector(first, second, 0, 2, 4, 6, 8, 10, 12, 14);
+            candidate[2 * k + 1] = __builtin_shufflevector(first, second, 1, 3, 5, 7, 9, 11, 13, 15);
         }
-        winner[i] = static_cast<uint16_t>(best == 0 ? 0 : 1023 - best % 1024);
+#pragma GCC unroll 8
+        for (int k = 0; k < 8; ++k) votes[k] = Words{} + 1;
+#pragma GCC unroll 8
+        for (int k = 0; k < 8; ++k) {
+#pragma GCC unroll 8
+            for (int j = 0; j < k; ++j) {
+                const Words same = (Words)(candidate[k] == candidate[j]);    // 65535 where they are
+                votes[k] -= same;
+                votes[j] -= same;
+            }
+        }
+        Words best{};
+#pragma GCC unroll 8
+        for (int k = 0; k < 8; ++k) {
+            const Words score = (votes[k] << 10) + (1023 - candidate[k]);
+            const Words counted = score & (Words)(candidate[k] != Words{});
+            best = counted > best ? counted : best;
+        }
+        const Words won = (1023 - (best & 1023)) & (Words)(best != Words{});
+        std::memcpy(winner, &won, 16);
     }
 }
 

@@ -6,7 +6,7 @@ and the sizes follow from voxels and mapping.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,23 +16,30 @@ from test_labelmap_writes import Index, Volume, downsample
 
 SIDE = 16
 SCALES = 2
-LOW = (-4, 0, -4)
-"""The lowest block, z, y, x; a multiple of what a block of the coarsest scale covers."""
-SHAPE = (4, 4, 8)
-"""Blocks."""
 Block = tuple[int, int, int]
 Mask = NDArray[np.bool_]
 
 
-def part(scale: int, at: Block) -> tuple[slice, ...]:
-    """Where a block is in the volume of its scale."""
-    low = [(low >> scale) for low in LOW]
-    return tuple(slice((a - b) * SIDE, (a - b + 1) * SIDE) for a, b in zip(at, low, strict=True))
+@dataclass(frozen=True)
+class Frame:
+    """Where the model's voxels are: the lowest block, z, y, x, a multiple of what a coarsest block covers, and how many."""
+
+    low: Block
+    shape: Block
+
+    def part(self, scale: int, at: Block) -> tuple[slice, ...]:
+        """Where a block is in the volume of its scale."""
+        low = [low >> scale for low in self.low]
+        return tuple(slice((a - b) * SIDE, (a - b + 1) * SIDE) for a, b in zip(at, low, strict=True))
+
+    def blocks(self, scale: int = 0) -> list[Block]:
+        """All blocks of a scale."""
+        low = [low >> scale for low in self.low]
+        shape = (n >> scale for n in self.shape)
+        return [tuple(int(a + b) for a, b in zip(at, low, strict=True)) for at in np.ndindex(*shape)]  # type: ignore[misc]
 
 
-def all_blocks(scale: int = 0) -> list[Block]:
-    low = [low >> scale for low in LOW]
-    return [tuple(int(a + b) for a, b in zip(at, low, strict=True)) for at in np.ndindex(*(s >> scale for s in SHAPE))]  # type: ignore[misc]
+FRAME = Frame((-4, 0, -4), (4, 4, 8))
 
 
 @dataclass
@@ -47,6 +54,7 @@ class Version:
     levels: list[Volume]
     block_writer: list[dict[Block, int]]
     """By scale."""
+    frame: Frame = FRAME
     mapping: dict[int, int] = field(default_factory=dict)
     mapping_writer: dict[int, int] = field(default_factory=dict)
     counts: dict[Block, dict[int, int]] = field(default_factory=dict)
@@ -61,9 +69,9 @@ class Version:
     """Of this version's log."""
 
     @classmethod
-    def root(cls, version: int, uuid: str) -> Version:
-        levels = [np.zeros([SIDE * n >> scale for n in SHAPE], np.uint64) for scale in range(SCALES + 1)]
-        return cls(version, uuid, frozenset(), (), levels, [{} for _ in levels])
+    def root(cls, version: int, uuid: str, frame: Frame = FRAME) -> Version:
+        levels = [np.zeros([SIDE * n >> scale for n in frame.shape], np.uint64) for scale in range(SCALES + 1)]
+        return cls(version, uuid, frozenset(), (), levels, [{} for _ in levels], frame)
 
     def child(self, version: int, uuid: str) -> Version:
         return Version(
@@ -73,6 +81,7 @@ class Version:
             (self.id,),
             [level.copy() for level in self.levels],
             [dict(writers) for writers in self.block_writer],
+            self.frame,
             dict(self.mapping),
             dict(self.mapping_writer),
             {at: dict(counts) for at, counts in self.counts.items()},
@@ -127,22 +136,22 @@ class Version:
     def write(self, changed: dict[Block, Volume], *, downres: bool) -> None:
         """Replaces blocks of scale 0, and votes the octants below which there is a new block."""
         for at, volume in changed.items():
-            self.levels[0][part(0, at)] = volume
+            self.levels[0][self.frame.part(0, at)] = volume
             self.count(at)
             self.block_writer[0][at] = self.id
         fresh: set[Block] = set(changed)
         for scale in range(1, SCALES + 1 if downres else 1):
             parents: set[Block] = set()
             for at in fresh:
-                half = tuple(slice(s.start // 2, s.stop // 2) for s in part(scale - 1, at))
-                self.levels[scale][half] = downsample(self.levels[scale - 1][part(scale - 1, at)])
+                half = tuple(slice(s.start // 2, s.stop // 2) for s in self.frame.part(scale - 1, at))
+                self.levels[scale][half] = downsample(self.levels[scale - 1][self.frame.part(scale - 1, at)])
                 parents.add(tuple(a >> 1 for a in at))  # type: ignore[arg-type]
             for at in parents:
                 self.block_writer[scale][at] = self.id
             fresh = parents
 
     def count(self, at: Block) -> None:
-        found, voxels = np.unique(self.levels[0][part(0, at)], return_counts=True)
+        found, voxels = np.unique(self.levels[0][self.frame.part(0, at)], return_counts=True)
         self.counts[at] = {s: n for s, n in zip(found.tolist(), voxels.tolist(), strict=True) if s}
 
     def grow(self, blocks: Iterable[Block]) -> None:
@@ -150,10 +159,6 @@ class Version:
         low, high = (ends.min(0) * SIDE).tolist(), ((ends.max(0) + 1) * SIDE - 1).tolist()
         self.low = low if self.low is None else [min(p) for p in zip(low, self.low, strict=True)]
         self.high = high if self.high is None else [max(p) for p in zip(high, self.high, strict=True)]
-
-    def relabel(self, change: Callable[[Volume], Volume], blocks: Iterable[Block], *, downres: bool) -> None:
-        """Rewrites blocks of scale 0."""
-        self.write({at: change(self.levels[0][part(0, at)].copy()) for at in blocks}, downres=downres)
 
 
 class Model:
@@ -218,7 +223,7 @@ class Model:
     def mergeable(self, one: Version, two: Version) -> bool:
         """Whether neither voxels nor mappings are in conflict."""
         try:
-            for at in all_blocks():
+            for at in one.frame.blocks():
                 self.wins(one.block_writer[0].get(at), two.block_writer[0].get(at))
             for supervoxel in {*one.mapping, *two.mapping}:
                 self.wins(one.mapping_writer.get(supervoxel), two.mapping_writer.get(supervoxel))
@@ -237,9 +242,9 @@ class Model:
                 made.mapping[supervoxel] = two.mapping[supervoxel]
                 made.mapping_writer[supervoxel] = two.mapping_writer[supervoxel]
         for scale in range(SCALES + 1):
-            for at in all_blocks(scale):
+            for at in one.frame.blocks(scale):
                 first, second = one.block_writer[scale].get(at), two.block_writer[scale].get(at)
-                here = part(scale, at)
+                here = one.frame.part(scale, at)
                 try:
                     winner = self.wins(first, second)
                 except ValueError:

@@ -13,7 +13,7 @@ from dvidcore import labels
 from dvidcore.checking import check
 from dvidcore.geometry import ZYX
 from dvidcore.repos import Database
-from label_model import LOW, SCALES, SHAPE, SIDE, Block, Mask, Model, Version, all_blocks, part
+from label_model import FRAME, SCALES, SIDE, Block, Mask, Model, Version
 from split_model import chopped, sparse
 from test_labelmap_writes import Index, Volume, index_message, mapping_ops, stream
 
@@ -126,7 +126,7 @@ class Walk:
         """Everything that can be read of a version."""
         for scale, level in enumerate(version.levels):
             size = "_".join(str(n) for n in reversed(level.shape))
-            offset = "_".join(str((low >> scale) * SIDE) for low in reversed(LOW))
+            offset = "_".join(str((low >> scale) * SIDE) for low in reversed(FRAME.low))
             for supervoxels in ("true", "false"):
                 query = f"raw/0_1_2/{size}/{offset}?scale={scale}&supervoxels={supervoxels}"
                 stored = np.frombuffer(self.get(version, query), "<u8").reshape(level.shape)
@@ -171,13 +171,13 @@ class Walk:
         wanted.append((f"{supervoxel}?supervoxels=true", version.levels[0] == supervoxel))
         for name, mask in wanted:
             runs = np.frombuffer(self.get(version, f"sparsevol/{name}"), "<i4", offset=12).reshape(-1, 4)
-            origin = [low * SIDE for low in LOW]
+            origin = [low * SIDE for low in FRAME.low]
             assert (labels.to_mask(runs, origin, mask.shape).astype(bool) == mask).all(), f"sparsevol {name}"
         scale = int(self.rng.integers(1, SCALES + 1))
         mask = version.bodies_of(version.levels[scale]) == body
         runs = np.frombuffer(self.get(version, f"sparsevol/{body}?scale={scale}"), "<i4", offset=12).reshape(-1, 4)
         if not self.stale:  # else voxels of a body may stand where its index has no block
-            origin = [low * SIDE >> scale for low in LOW]
+            origin = [low * SIDE >> scale for low in FRAME.low]
             assert (labels.to_mask(runs, origin, mask.shape).astype(bool) == mask).all(), f"sparsevol at {scale}"
 
     def compare_wholes(self, version: Version) -> None:
@@ -217,7 +217,9 @@ def _written(walk: Walk, version: Version) -> list[int]:
 
 def _box(walk: Walk) -> tuple[Block, tuple[int, ...]]:
     size = tuple(int(n) for n in walk.rng.integers(1, (3, 3, 4)))
-    at = tuple(int(low + walk.rng.integers(0, n - s + 1)) for low, n, s in zip(LOW, SHAPE, size, strict=True))
+    at = tuple(
+        int(low + walk.rng.integers(0, n - s + 1)) for low, n, s in zip(FRAME.low, FRAME.shape, size, strict=True)
+    )
     return at, size  # type: ignore[return-value]
 
 
@@ -240,7 +242,7 @@ def raw(walk: Walk, version: Version) -> None:
 
 
 def some_blocks(walk: Walk, version: Version) -> None:
-    chosen = walk.some(all_blocks(), 5)
+    chosen = walk.some(FRAME.blocks(), 5)
     known = _written(walk, version)
     placed = {at: walk.blobs((SIDE,) * 3, known) for at in chosen}
     downres = walk.downres()
@@ -254,7 +256,7 @@ def retired_voxels(walk: Walk, version: Version) -> None:
     if gone:
         volume = walk.blobs((SIDE,) * 3, [walk.pick(gone)])
         volume[0, 0, 0] = walk.pick(gone)
-        walk.refused(version, "blocks?downres=true", stream({ZYX(*walk.pick(all_blocks())): volume}))
+        walk.refused(version, "blocks?downres=true", stream({ZYX(*walk.pick(FRAME.blocks())): volume}))
 
 
 # -- mutations ---------------------------------------------------------------------------------------------------------
@@ -320,7 +322,7 @@ def _blocks_with(version: Version, supervoxels: set[int]) -> list[Block]:
 
 
 def _runs(walk: Walk, mask: Mask) -> bytes:
-    return sparse(chopped(mask, tuple(low * SIDE for low in LOW), walk.rng))  # type: ignore[arg-type]
+    return sparse(chopped(mask, tuple(low * SIDE for low in FRAME.low), walk.rng))  # type: ignore[arg-type]
 
 
 def split_supervoxel(walk: Walk, version: Version) -> None:
@@ -360,7 +362,8 @@ def split_supervoxel(walk: Walk, version: Version) -> None:
         return volume
 
     touched = {
-        at: change(version.levels[0][part(0, at)].copy(), mask[part(0, at)]) for at in _blocks_with(version, {old})
+        at: change(version.levels[0][FRAME.part(0, at)].copy(), mask[FRAME.part(0, at)])
+        for at in _blocks_with(version, {old})
     }
     body = version.body(old)
     version.write(touched, downres=downres)
@@ -391,7 +394,9 @@ def split_body(walk: Walk, version: Version) -> None:
             out[(volume == old) & ~inside] = remain
         return out
 
-    touched = {at: change(version.levels[0][part(0, at)], mask[part(0, at)]) for at in _blocks_with(version, met)}
+    touched = {
+        at: change(version.levels[0][FRAME.part(0, at)], mask[FRAME.part(0, at)]) for at in _blocks_with(version, met)
+    }
     version.write(touched, downres=True)
     for old, (split, remain) in changes.items():
         version.map([(split, given[0]), (remain, body), (old, 0)])

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import http.client
 import random
-import signal
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,7 +25,7 @@ from dvidcore.storage import open_engine
 from label_jobs import BODIES, CREATED, MAPPED, MERGED, TARGET, Column, Indices, Job, Mappings, all_jobs, victim
 from server_process import ServerProcess
 from test_labelmap_writes import Index, Model, compare, stored_volume
-from victims import forkserver
+from victims import kill_after
 
 ENGINE = "leveldb"
 
@@ -62,26 +60,14 @@ class Store:
 
     def kill_process(self, seconds: float, after_a_step: bool) -> None:
         """Lets a process do the jobs by itself, and kills it so long after it is ready, or after its first step."""
-        ours, theirs = (context := forkserver()).Pipe(duplex=False)
         sent = {name: job.sent for name, job in self.jobs.items()}
-        process = context.Process(target=victim, args=(self.folder, ENGINE, self.path, sent, theirs))
-        process.start()
-        theirs.close()
-        try:
-            assert ours.recv()[0] == "ready"
-            killer = threading.Timer(seconds, process.kill)
-            if not after_a_step:
-                killer.start()
-            while True:
-                kind, name, step = ours.recv()
-                assert kind in ("begin", "done"), (kind, name, step)
-                (self.begin if kind == "begin" else self.done)(name, step)
-                if kind == "done" and killer.ident is None:
-                    killer.start()
-        except (EOFError, OSError):
-            pass
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
+
+        def receive(kind: str, name: str, step: int) -> bool:
+            assert kind in ("begin", "done"), (kind, name, step)
+            (self.begin if kind == "begin" else self.done)(name, step)
+            return kind == "done"
+
+        kill_after(victim, (self.folder, ENGINE, self.path, sent), receive, seconds, after_a_step)
 
     def kill_server(self, seconds: float, after_a_step: bool) -> None:
         """Does the jobs as clients of a server, and kills that so long after the start, or after the first step."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
+import threading
+from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
+from typing import Any
 
 PRELOADED = ["dvidcore.api.app", "dvidcore.datatypes.labels.labelmap", "dvidcore.storage.leveldb", "pytest"]
 """Modules of the tests are not found there."""
@@ -14,3 +18,33 @@ def forkserver() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     return context
+
+
+def kill_after(
+    victim: Callable[..., None],
+    arguments: tuple[Any, ...],
+    receive: Callable[..., bool],
+    seconds: float,
+    after_a_step: bool,
+) -> None:
+    """Lets ``victim`` work in a process, and kills it so long after it is ready, or after its first step.
+
+    It gets the arguments and a pipe, through which it sends tuples, the first of which begins with "ready"; the others
+    are passed to ``receive``, which answers whether a step was done.
+    """
+    ours, theirs = (context := forkserver()).Pipe(duplex=False)
+    process = context.Process(target=victim, args=(*arguments, theirs))
+    process.start()
+    theirs.close()
+    try:
+        assert ours.recv()[0] == "ready"
+        killer = threading.Timer(seconds, process.kill)
+        if not after_a_step:
+            killer.start()
+        while True:
+            if receive(*ours.recv()) and killer.ident is None:
+                killer.start()
+    except (EOFError, OSError):
+        pass
+    process.join()
+    assert process.exitcode == -signal.SIGKILL

@@ -5,6 +5,7 @@ z, y, x wherever a kernel answers them. Every kernel works without the GIL, may 
 and raises ``ValueError`` on anything malformed.
 """
 
+from dvidcore.labels._columns import divide, find_blocks, totals
 from dvidcore.labels._cut import cut
 from dvidcore.labels._index import (
     decode_index,
@@ -27,8 +28,10 @@ __all__ = [
     "decode_index",
     "decode_indices",
     "decode_mapping_ops",
+    "divide",
     "encode_index",
     "encode_indices",
+    "find_blocks",
     "from_mask",
     "intersect",
     "join",
@@ -40,6 +43,7 @@ __all__ = [
     "subtract",
     "supervoxels_of",
     "to_mask",
+    "totals",
     "unpack_rows",
     "voxels",
 ]

@@ -42,10 +42,13 @@ def _cleave(change: Transaction, body: int, posted: list[int], asked: NDArray[np
     record, columns = change.record(body), change.columns(body)
     if record is None or columns is None:
         raise BadRequest(f"label {body} is not a body at this version")
-    hit = _checked(change, body, columns, asked)
+    leaving, staying = (columns.where(rows) for rows in labels.divide(columns.coords, columns.supervoxels, asked))
+    moved, sizes = labels.totals(leaving.supervoxels, leaving.counts)
+    _check(change, body, asked, moved)
+    if len(leaving.counts) == len(columns.counts):
+        raise BadRequest(f"these are all supervoxels of body {body}: nothing of it would remain")
     (new,) = change.new_labels(1)
-    leaving, staying = _divided(columns, hit)
-    voxels = int(leaving.counts.sum(dtype=np.uint64))
+    voxels = int(sizes.sum())
     blocks, kept = leaving.blocks(), staying.blocks()
     _put_rows(change, new, leaving)
     for key in zyx_keys(blocks, change.data.rows.index(body)):
@@ -53,7 +56,6 @@ def _cleave(change: Transaction, body: int, posted: list[int], asked: NDArray[np
     _put_rows(change, body, staying)
     change.put_body(body, record.voxels - voxels, record.blocks - len(blocks) + len(kept))
     change.put_body(new, voxels, len(blocks))
-    moved = np.unique(leaving.supervoxels)
     change.map(np.array([new], np.uint64), np.zeros(1, np.uint64))
     change.map(moved, np.full(len(moved), new, np.uint64))
     _log(change, {"OrigLabel": body, "CleavedLabel": new}, posted, (voxels, record.voxels - voxels))
@@ -61,30 +63,16 @@ def _cleave(change: Transaction, body: int, posted: list[int], asked: NDArray[np
     return {"CleavedLabel": new, "MutationID": change.mutation}
 
 
-def _checked(change: Transaction, body: int, columns: Columns, asked: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which rows of the body's index leave it. ``asked`` are the supervoxels, ascending, each once."""
-    place = np.minimum(np.searchsorted(asked, columns.supervoxels), len(asked) - 1)
-    hit: NDArray[np.bool_] = asked[place] == columns.supervoxels
-    there = np.zeros(len(asked), np.bool_)
-    there[place[hit]] = True
-    if not there.all():
-        missing = asked[~there]
-        strange = missing[change.mapped().bodies(missing) != np.uint64(body)]
-        if len(strange):
-            raise BadRequest(f"supervoxel {strange[0]} is not part of body {body}; nothing was cleaved")
-        if not there.any():
-            raise BadRequest(f"none of the supervoxels has voxels in body {body}; nothing was cleaved")
-    if hit.all():
-        raise BadRequest(f"these are all supervoxels of body {body}: nothing of it would remain")
-    return hit
-
-
-def _divided(columns: Columns, hit: NDArray[np.bool_]) -> tuple[Columns, Columns]:
-    """(the rows that are hit, the others in the blocks of these)."""
-    starts = starts_of_blocks(columns.coords)
-    touched = np.logical_or.reduceat(hit, starts)
-    rest = np.repeat(touched, np.diff(starts, append=len(hit))) & ~hit
-    return columns.where(hit), columns.where(rest)
+def _check(change: Transaction, body: int, asked: NDArray[np.uint64], found: NDArray[np.uint64]) -> None:
+    """Refuses supervoxels that are not of the body; both arrays ascend, ``found`` are those that have voxels in it."""
+    if len(found) == len(asked):
+        return
+    missing = np.setdiff1d(asked, found, assume_unique=True)
+    strange = missing[change.mapped().bodies(missing) != np.uint64(body)]
+    if len(strange):
+        raise BadRequest(f"supervoxel {strange[0]} is not part of body {body}; nothing was cleaved")
+    if not len(found):
+        raise BadRequest(f"none of the supervoxels has voxels in body {body}; nothing was cleaved")
 
 
 def _put_rows(change: Transaction, body: int, columns: Columns) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 
 from dvidcore import labels
 from dvidcore.datatypes.labels.rows import BODY_OFFSET, INDEX_ZYX_OFFSET, BodyRecord, Rows
-from dvidcore.storage.keys import prefix_end, version_bytes
+from dvidcore.storage.engine import Value
+from dvidcore.storage.keys import prefix_end, version_bytes, zyx_array
 from dvidcore.storage.versioned import KeyConflict, View
 
 CACHED_BYTES = 64 << 20
+_MOST_BLOCKS = 20_000
+_MOST_STEPS = 2000
 SUMMED = 0
 """``change`` of totals that no row holds: what goes with them is not kept."""
 
@@ -39,9 +42,37 @@ class Columns(NamedTuple):
         """The rows of one supervoxel."""
         return self.where(self.supervoxels == np.uint64(supervoxel))
 
-    def where(self, mask: NDArray[np.bool_]) -> Columns:
-        """Some of the rows."""
-        return Columns(self.coords[mask], self.supervoxels[mask], self.counts[mask], self.surface[mask])
+    def where(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Columns:
+        """Some of the rows, by a mask or by their numbers."""
+        return Columns(self.coords[rows], self.supervoxels[rows], self.counts[rows], self.surface[rows])
+
+    def patched(self, blocks: NDArray[np.int32], fresh: Columns) -> Columns:
+        """The same, but in some blocks (n, 3), ascending, each once: there it is what ``fresh`` has, maybe nothing."""
+        old = labels.find_blocks(self.coords, blocks).tolist()
+        new = labels.find_blocks(fresh.coords, blocks).tolist()
+        parts: list[Columns] = []
+        at = 0
+        for (start, stop), (first, last) in zip(old, new, strict=True):
+            parts += (self._piece(at, start), fresh._piece(first, last))
+            at = stop
+        parts.append(self._piece(at, len(self.counts)))
+        return Columns(
+            np.concatenate([part.coords for part in parts]),
+            np.concatenate([part.supervoxels for part in parts]),
+            np.concatenate([part.counts for part in parts]),
+            np.concatenate([part.surface for part in parts]),
+        ).frozen()
+
+    def _piece(self, start: int, stop: int) -> Columns:
+        return Columns(
+            self.coords[start:stop], self.supervoxels[start:stop], self.counts[start:stop], self.surface[start:stop]
+        )
+
+    def frozen(self) -> Columns:
+        """The same, read-only from here on."""
+        for array in self:
+            array.flags.writeable = False
+        return self
 
     def blocks(self) -> NDArray[np.int32]:
         """(n, 3): each block once, sorted by z, y, x."""
@@ -55,6 +86,17 @@ def starts_of_blocks(coords: NDArray[np.int32]) -> NDArray[np.int64]:
     return np.flatnonzero(np.concatenate(([True], (coords[1:] != coords[:-1]).any(axis=1))))
 
 
+_State = tuple[int, int]
+"""A body and the ``change`` of its record."""
+
+
+class _Step(NamedTuple):
+    """What a state of a body came from, and the blocks in which it differs from that."""
+
+    before: _State
+    blocks: frozenset[bytes]
+
+
 class BodyIndex:
     """Reads the index of bodies at a version. Parsed columns are kept while their body's record does not change."""
 
@@ -63,6 +105,7 @@ class BodyIndex:
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[int, int], Columns] = OrderedDict()
         self._bytes = 0
+        self._steps: OrderedDict[_State, _Step] = OrderedDict()
 
     def record(self, view: View, body: int) -> BodyRecord | None:
         """The body's totals, None where it does not exist.
@@ -114,7 +157,8 @@ class BodyIndex:
             if kept is not None:
                 self._kept.move_to_end(name)
                 return kept
-        columns = self.read(view, body)
+            former, blocks = self._former(name)
+        columns = self.read(view, body) if former is None else self._advanced(view, body, former, blocks)
         with self._lock:
             if name not in self._kept:
                 self._kept[name] = columns
@@ -123,17 +167,52 @@ class BodyIndex:
                 self._bytes -= _nbytes(self._kept.popitem(last=False)[1])
         return columns
 
+    def has(self, body: int, change: int) -> bool:
+        """Whether the columns of a state of a body are kept, or those of a former one and what has changed since."""
+        with self._lock:
+            return (body, change) in self._kept or (body, change) in self._steps
+
+    def changed(self, body: int, before: int, after: int, blocks: Collection[bytes]) -> None:
+        """Says in which blocks (as of ``zyx_key``) a body's rows differ between two states, named by ``change``.
+
+        So the columns of the earlier one, where they are kept, need not be read again for the later.
+        """
+        with self._lock:
+            if len(blocks) > _MOST_BLOCKS:
+                return
+            self._steps[body, after] = _Step((body, before), frozenset(blocks))
+            if len(self._steps) > _MOST_STEPS:
+                self._steps.popitem(last=False)
+
+    def _former(self, state: _State) -> tuple[Columns | None, set[bytes]]:
+        """(the columns of the nearest former state that are kept, the blocks that have changed since)."""
+        blocks: set[bytes] = set()
+        while (step := self._steps.get(state)) is not None and len(blocks) <= _MOST_BLOCKS:
+            blocks |= step.blocks
+            state = step.before
+            if state in self._kept:
+                return self._kept[state], blocks
+        return None, blocks
+
+    def _advanced(self, view: View, body: int, former: Columns, blocks: set[bytes]) -> Columns:
+        """The columns of the state that the view shows, which differs from a former one in some blocks."""
+        prefix = self._rows.index(body)
+        keys = [prefix + zyx for zyx in sorted(blocks)]
+        rows = [(key, row) for key, row in zip(keys, view.get_many(keys), strict=True) if row is not None]
+        return former.patched(zyx_array(keys, INDEX_ZYX_OFFSET), _columns(rows))
+
     def read(self, view: View, body: int) -> Columns:
         """The body's index from its rows, past the cache."""
         start = self._rows.index(body)
-        keys, values = [], []
-        for key, value in view.scan(start, prefix_end(start)):
-            keys.append(key)
-            values.append(value)
-        columns = Columns(*labels.unpack_rows(keys, values, INDEX_ZYX_OFFSET))
-        for array in columns:
-            array.flags.writeable = False
-        return columns
+        return _columns(view.scan(start, prefix_end(start))).frozen()
+
+
+def _columns(rows: Iterable[tuple[bytes, Value]]) -> Columns:
+    keys, values = [], []
+    for key, value in rows:
+        keys.append(key)
+        values.append(value)
+    return Columns(*labels.unpack_rows(keys, values, INDEX_ZYX_OFFSET))
 
 
 def _nbytes(columns: Columns) -> int:

@@ -14,7 +14,7 @@ from dvidcore.datatypes.base import Buffer
 from dvidcore.datatypes.labels.index import Columns
 from dvidcore.datatypes.labels.rows import BODY_OFFSET, INDEX_ZYX_OFFSET
 from dvidcore.geometry import UINT64_MAX, ZYX
-from dvidcore.labels._stored_rows import unpack_rows
+from dvidcore.labels import totals, unpack_rows
 from dvidcore.storage.keys import prefix_end
 
 if TYPE_CHECKING:
@@ -38,10 +38,7 @@ def voxels(columns: Columns) -> int:
 
 def members(columns: Columns) -> tuple[Labels, Labels]:
     """(supervoxels, their voxels), ascending by supervoxel."""
-    supervoxels, at = np.unique(columns.supervoxels, return_inverse=True)
-    sizes = np.zeros(len(supervoxels), np.uint64)
-    np.add.at(sizes, at, columns.counts)
-    return supervoxels, sizes
+    return totals(columns.supervoxels, columns.counts)
 
 
 def body_sizes(data: LabelEngine, call: Call, bodies: Labels) -> list[int]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from dvidcore import labels
 from dvidcore.datatypes.labels import inputs
 from dvidcore.datatypes.labels.rows import INDEX_ZYX_OFFSET
 from dvidcore.datatypes.labels.transaction import Transaction, write
@@ -15,6 +16,10 @@ from dvidcore.storage.keys import prefix_end
 if TYPE_CHECKING:
     from dvidcore.datatypes.base import Call
     from dvidcore.datatypes.labels.engine import LabelEngine
+
+
+_Rows = dict[bytes, bytes | memoryview]
+"""Rows of an index by block."""
 
 
 class _Moved(NamedTuple):
@@ -53,47 +58,47 @@ def _renumber(change: Transaction, pairs: list[tuple[int, int]]) -> None:
         origin[new] = origin.pop(old)
     named: set[int] = set()
     origin = {body: body for body, there in stays.items() if there}
+    rows = {body: _take(change, body) for body in origin if body in {old for _, old in pairs}}
     for new, old in pairs:
         mutation = change.new_mutation()
         body = origin[new] = origin.pop(old)
         ended[body] = _Moved(new, mutation)
-        _map(change, body, new, named)
+        _map(change, rows[body], new, named)
         change.log({"Action": "renumber-complete", "NewLabel": new, "OrigLabel": old}, mutation)
-    for body in ended:
-        _remove(change, body)
     for body, moved in ended.items():
-        _put(change, body, moved)
+        _put(change, body, moved, rows[body])
     change.raise_maximum(max(new for new, _ in pairs))
-    change.tell(
-        "renumber", bodies={body: moved.body for body, moved in ended.items() if moved.body != body}, mutation=mutation
-    )
+    bodies = {body: moved.body for body, moved in ended.items() if moved.body != body}
+    change.tell("renumber", bodies=bodies, mutation=mutation)
 
 
-def _map(change: Transaction, body: int, new: int, named: set[int]) -> None:
-    """Maps what ``body`` has in the store to ``new``, and ``new`` to 0 where nothing has mapped it, also not before."""
-    columns = change.columns(body)
-    assert columns is not None
+def _take(change: Transaction, body: int) -> _Rows:
+    """Removes the index of a body; answers its rows by block."""
+    start = change.data.rows.index(body)
+    rows = {}
+    for key, row in change.view.scan(start, prefix_end(start)):
+        change.batch.delete(key)
+        rows[key[INDEX_ZYX_OFFSET:]] = row
+    change.batch.delete(change.data.rows.body(body))
+    return rows
+
+
+def _map(change: Transaction, rows: _Rows, new: int, named: set[int]) -> None:
+    """Maps what is in the rows to ``new``, and ``new`` to 0 where nothing has mapped it, also not before."""
     label = np.array([new], np.uint64)
     if new not in named and not change.mapped().has_entry(label)[0]:
         change.map(label, np.zeros(1, np.uint64))
         named.add(new)
-    supervoxels = np.unique(columns.supervoxels)
+    supervoxels = labels.supervoxels_of(rows.values())
     named.update(supervoxels.tolist())
     change.map(supervoxels, np.full(len(supervoxels), new, np.uint64))
 
 
-def _remove(change: Transaction, body: int) -> None:
-    start = change.data.rows.index(body)
-    for key in change.view.keys(start, prefix_end(start)):
-        change.batch.delete(key)
-    change.batch.delete(change.data.rows.body(body))
-
-
-def _put(change: Transaction, body: int, moved: _Moved) -> None:
+def _put(change: Transaction, body: int, moved: _Moved, rows: _Rows) -> None:
     """Puts the index of a body of the store under its new id. Rows stay as they are."""
     record = change.record(body)
     assert record is not None
-    start, prefix = change.data.rows.index(body), change.data.rows.index(moved.body)
-    for key, row in change.view.scan(start, prefix_end(start)):
-        change.batch.put(prefix + key[INDEX_ZYX_OFFSET:], row)
+    prefix = change.data.rows.index(moved.body)
+    for zyx, row in rows.items():
+        change.batch.put(prefix + zyx, row)
     change.put_body(moved.body, record.voxels, record.blocks, moved.mutation)

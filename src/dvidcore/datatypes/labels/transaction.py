@@ -29,7 +29,7 @@ from dvidcore.errors import GuardFailed
 from dvidcore.geometry import ZYX
 from dvidcore.mutations import log
 from dvidcore.storage.engine import Batch, Snapshot
-from dvidcore.storage.keys import version_bytes
+from dvidcore.storage.keys import VERSION_BYTES, version_bytes
 from dvidcore.storage.staged import LIMIT, StagedWrite
 from dvidcore.storage.versioned import KeyConflict, VersionedBatch, View
 
@@ -90,6 +90,7 @@ class Transaction:
         self._records: list[tuple[int, dict[str, Any]]] = []
         self._tellings: list[_Telling] = []
         self._steps: list[Step] = []
+        self._put: dict[int, int] = {}
         self._spent = False
 
     # -- what it is computed from --------------------------------------------------------------------------------------
@@ -156,6 +157,7 @@ class Transaction:
             last_mod_app=self.call.app,
         )
         self.batch.put(self.data.rows.body(body), record.pack())
+        self._put[body] = record.change
 
     def new_labels(self, count: int) -> range:
         """``count`` consecutive labels that exist nowhere; BadRequest beyond the ceiling or uint64."""
@@ -284,8 +286,19 @@ class Transaction:
             return False
         if mapping is not None:
             data.mapping.wrote(now.version, *mapping, generation)
+        self._tell_index(batch.batch)
         data.publish(self.call, records)
         return True
+
+    def _tell_index(self, batch: Batch) -> None:
+        """Tells the cache of the index what has changed of the bodies that it has."""
+        data = self.data
+        for body, after in self._put.items():
+            before = self._seen.get(data.rows.body(body))
+            if isinstance(before, bytes) and data.index.has(body, change := BodyRecord.unpack(before).change):
+                prefix = data.rows.index(body)
+                rows = (key[len(prefix) : -VERSION_BYTES] for key, _ in batch.operations if key.startswith(prefix))
+                data.index.changed(body, change, after, set(rows))
 
     def _mapping(self) -> tuple[Labels, Labels] | None:
         """Each supervoxel that is mapped, once, and its body."""

@@ -11,6 +11,7 @@ from dvidcore._version import __version__
 from dvidcore.cli.check import check
 from dvidcore.cli.demo import demo
 from dvidcore.cli.load import load
+from dvidcore.cli.node import node
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -80,6 +81,7 @@ def about() -> None:
 cli.add_command(check)
 cli.add_command(demo)
 cli.add_command(load)
+cli.add_command(node)
 
 
 def main() -> None:

@@ -10,13 +10,14 @@ from typing import Any, ClassVar
 from dvidcore.datatypes.arguments import text
 from dvidcore.datatypes.base import JSON, OCTETS, Call, Reply, Setting, endpoint
 from dvidcore.datatypes.labels import inputs, lists, properties, sparse, streams
-from dvidcore.datatypes.labels.indexed import BOUNDS, IndexedVoxels, bounds_of, missing
+from dvidcore.datatypes.labels.indexed import BOUNDS, bounds_of, missing
 from dvidcore.datatypes.labels.reader import BlockReader
+from dvidcore.datatypes.labels.verifiable import VerifiableIndex
 from dvidcore.datatypes.labels.voxels import SCALE, THROTTLE
 from dvidcore.storage.versioned import View
 
 
-class LabelArray(IndexedVoxels):
+class LabelArray(VerifiableIndex):
     """Labels in voxels, without a mapping: what a voxel holds is its body. ``supervoxels`` changes nothing here.
 
     For example ``GET /api/node/3f8c/bodies/sparsevol/231`` answers the runs of label 231.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dvidcore.datatypes.arguments import Query, integer
 from dvidcore.datatypes.base import JSON, Call, endpoint
 from dvidcore.datatypes.labels import split as splitting
-from dvidcore.datatypes.labels.indexed import IndexedVoxels
+from dvidcore.datatypes.labels.verifiable import VerifiableIndex
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import UINT64_MAX
 
 
-class SplittableBodies(IndexedVoxels):
+class SplittableBodies(VerifiableIndex):
     """A label type of supervoxels, which can be split."""
 
     @endpoint(

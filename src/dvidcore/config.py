@@ -73,6 +73,18 @@ class ServerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class GridConfig:
+    """``[store.NAME]`` with the engine ``ngprecomputed``: a precomputed volume that image instances show."""
+
+    name: str
+    url: str
+    instance: str = ""
+    """The name of the instances that are made by themselves, one for each scale; empty for none."""
+    uuid: str = ""
+    """Of the repo that gets them; empty for the only one."""
+
+
+@dataclass(frozen=True, slots=True)
 class RemoteConfig:
     """``[remote]``: which volumes of other services instances may show, and what reading them may cost."""
 
@@ -96,6 +108,8 @@ class RemoteConfig:
     key_folder: Path | None = None
     """The folder of the service-account keys that googlevoxels may use."""
     brainmaps_url: str = "https://brainmaps.googleapis.com/v1"
+    grids: tuple[GridConfig, ...] = ()
+    """What ``GridStore`` of an image instance may name; their URLs are allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +212,7 @@ def parse(text: str, folder: Path, file: Path | None = None) -> Config:
     warnings: list[str] = []
     sections = {name: _Section(name, document.get(name, {}), folder) for name in _FIXED}
     _refuse_unsupported(sections, document, warnings)
-    stores = _stores(document, folder)
+    stores, grids = _stores(document, folder)
     server = _server(sections["server"])
     return Config(
         server=server,
@@ -209,7 +223,7 @@ def parse(text: str, folder: Path, file: Path | None = None) -> Config:
             sections["logging"].integer("max_log_size", 0),
             sections["logging"].integer("max_log_age", 0),
         ),
-        remote=_remote(sections["remote"], server.threads),
+        remote=_remote(sections["remote"], server.threads, grids),
         former_indices=_names(document, "mutcache"),
         json_log=sections["mutations"].path("jsonstore"),
         file=file,
@@ -312,10 +326,11 @@ def _server(section: _Section) -> ServerConfig:
     return config
 
 
-def _remote(section: _Section, threads: int) -> RemoteConfig:
+def _remote(section: _Section, threads: int, grids: tuple[GridConfig, ...]) -> RemoteConfig:
     default = RemoteConfig()
     config = RemoteConfig(
-        allowed=section.texts("allowed"),
+        allowed=(*section.texts("allowed"), *(grid.url for grid in grids)),
+        grids=grids,
         cache_bytes=section.integer("cacheBytes", default.cache_bytes),
         timeout=section.number("timeout", default.timeout),
         retries=section.integer("retries", default.retries, least=1),
@@ -343,18 +358,30 @@ def _remote(section: _Section, threads: int) -> RemoteConfig:
     return config
 
 
-def _stores(document: Mapping[str, Any], folder: Path) -> dict[str, StoreConfig]:
+def _grid(section: _Section, name: str) -> GridConfig:
+    ref = section.text("ref")
+    if not ref:
+        raise ConfigError(f"[store.{name}] has no ref: the bucket and path of the volume")
+    url = ref if "://" in ref else f"gs://{ref}"
+    return GridConfig(name, url, section.text("instance"), section.text("uuid"))
+
+
+def _stores(document: Mapping[str, Any], folder: Path) -> tuple[dict[str, StoreConfig], tuple[GridConfig, ...]]:
     tables = document.get("store", {})
     if not isinstance(tables, dict) or not tables:
         raise ConfigError("there is no [store.NAME]: at least one store must be configured")
     stores: dict[str, StoreConfig] = {}
+    grids: list[GridConfig] = []
     at: dict[Path, str] = {}
     for name, table in tables.items():
         section = _Section(f"store.{name}", table, folder)
         engine, path = section.text("engine").lower(), section.path("path")
         if not engine:
             raise ConfigError(f"[store.{name}] has no engine")
-        if engine in ("filelog", "filestore", "ngprecomputed", "gbucket", "swift", "kvautobus"):
+        if engine == "ngprecomputed":
+            grids.append(_grid(section, name))
+            continue
+        if engine in ("filelog", "filestore", "gbucket", "swift", "kvautobus"):
             raise ConfigError(f'[store.{name}] engine = "{engine}" of DVID is not available in dvidcore')
         if path is None and engine != "memory":
             raise ConfigError(f"[store.{name}] has no path")
@@ -364,7 +391,9 @@ def _stores(document: Mapping[str, Any], folder: Path) -> dict[str, StoreConfig]
                 raise ConfigError(f"[store.{name}] and [store.{same}] have the same path {path}")
         options = {key: value for key, value in section.table.items() if key not in ("engine", "path")}
         stores[name] = StoreConfig(name, engine, str(path) if path is not None else "", options)
-    return stores
+    if not stores:
+        raise ConfigError("all stores are volumes elsewhere: at least one must hold data")
+    return stores, tuple(grids)
 
 
 def _assignment(document: Mapping[str, Any], stores: Mapping[str, StoreConfig]) -> Assignment:

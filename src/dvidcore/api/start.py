@@ -57,7 +57,14 @@ def open_database(config: Config) -> Database:
 def opened_server(config: Config, admin_token: str | None = None) -> Iterator[Server]:
     """A ``Server`` whose stores are closed at the end."""
     with open_database(config) as database:
-        yield Server(config, database, admin_token)
+        server = Server(config, database, admin_token)
+        if server.read_only or not any(grid.instance for grid in config.remote.grids):
+            yield server
+            return
+        from dvidcore.datatypes.remote.automatic import making
+
+        with making(server.instances):
+            yield server
 
 
 def configure_logging(config: LoggingConfig) -> None:

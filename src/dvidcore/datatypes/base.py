@@ -356,6 +356,11 @@ class DataType:
         return cls.default_compression if given is None else given
 
     @classmethod
+    def variant(cls, settings: Mapping[str, Any]) -> type[DataType]:
+        """What an instance with these settings is: this type, or another that answers under its name."""
+        return cls
+
+    @classmethod
     def completed_settings(cls, database: Database, settings: dict[str, Any], compression: str) -> dict[str, Any]:
         """The settings that are kept: for types whose properties follow from something outside of the request.
 

@@ -81,7 +81,7 @@ class Instances:
         """The instance of a record; a changed record is handed to the object that is there, which keeps its caches."""
         bound = self._bound.get(record.id)
         if bound is None:
-            made = datatype(record.typename)(self.database, repo, record)
+            made = datatype(record.typename).variant(record.settings)(self.database, repo, record)
             made.instances = self
             bound = self._bound.setdefault(record.id, made)
             if bound is made:
@@ -172,6 +172,7 @@ class Instances:
             for s in cls.settings
         }
         cls.check_settings(settings)
+        cls = cls.variant(settings)
         compression = _compression(cls.chosen_compression(given.get("compression"), settings), cls)
         settings = cls.completed_settings(self.database, settings, compression)
         record = self.database.new_instance(

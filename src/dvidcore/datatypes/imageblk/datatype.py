@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 from struct import Struct
+from typing import Any
 
 from dvidcore import codecs
 from dvidcore.datatypes.arguments import choice, flag, text
-from dvidcore.datatypes.base import OCTETS, Buffer, Call, Reply, endpoint
+from dvidcore.datatypes.base import OCTETS, Buffer, Call, DataType, Reply, endpoint
 from dvidcore.datatypes.imageblk.stored import PART, SLAB, coordinates
 from dvidcore.datatypes.imageblk.volumes import MAX_BUFFER, MUTATE, SCALE, WRITTEN_SCALE, ImageVolumes
 from dvidcore.errors import BadRequest
@@ -24,6 +26,20 @@ COMPRESSION = choice("compression", "", "how blocks are sent, as stored by defau
 
 class ImageBlock(ImageVolumes):
     """What all image types have in common; each says what a voxel is."""
+
+    settings = tuple(
+        replace(setting, parse=lambda text, _: text) if setting.key == "GridStore" else setting
+        for setting in ImageVolumes.settings
+    )
+
+    @classmethod
+    def variant(cls, settings: Mapping[str, Any]) -> type[DataType]:
+        """With ``GridStore`` the voxels are those of a volume elsewhere."""
+        if not settings.get("GridStore"):
+            return cls
+        from dvidcore.datatypes.remote.grid import shown_as
+
+        return shown_as(cls.typename)
 
     @endpoint("GET", "blocks/{start:point}/{count:int}", query=[SCALE], answers=OCTETS)
     def get_blocks(self, call: Call, start: ZYX, count: int, scale: int = 0) -> Reply:

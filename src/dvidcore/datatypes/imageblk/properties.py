@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
 
-from dvidcore.datatypes.base import Body, Call, DataType, Reply, endpoint
+from dvidcore.datatypes.base import Body, Call, DataType, Reply, Setting, endpoint
 from dvidcore.datatypes.imageblk import extents as ext
 from dvidcore.datatypes.imageblk.checking import check_blocks
 from dvidcore.datatypes.imageblk.downres import scale_settings
@@ -43,7 +43,7 @@ class ImageProperties(DataType):
     """What an image instance says about itself, and how a write of it becomes visible."""
 
     element: ClassVar[Element]
-    settings = (*SETTINGS, *SCALES)
+    settings: ClassVar[tuple[Setting, ...]] = (*SETTINGS, *SCALES)
 
     def __init__(self, database: Database, repo: Repo, record: InstanceRecord) -> None:
         super().__init__(database, repo, record)

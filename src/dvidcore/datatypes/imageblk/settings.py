@@ -51,9 +51,9 @@ def _background(text: str, name: str) -> int:
     return parse_int(text, name, 0, 255)
 
 
-def _grid_store(text: str, name: str) -> str:
+def _no_grid_store(text: str, name: str) -> str:
     if text:
-        raise BadRequest(f'{name}: there is no store "{text[:60]}" of chunked volumes')
+        raise BadRequest(f'{name}: there is no store "{text[:60]}" of chunked volumes for this type')
     return text
 
 
@@ -64,7 +64,7 @@ SETTINGS = (
     MIN_POINT,
     MAX_POINT,
     Setting("Background", "Background", 0, _background, "0 to 255, the value of voxels that are not stored"),
-    Setting("GridStore", "GridStore", "", _grid_store, "a store of chunked volumes in the server's configuration"),
+    Setting("GridStore", "GridStore", "", _no_grid_store, "a store of chunked volumes in the server's configuration"),
     Setting("ScaleLevel", "ScaleLevel", 0, parse_int, "the scale of the volume in its GridStore"),
 )
 

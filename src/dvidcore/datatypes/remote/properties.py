@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import orjson
@@ -51,7 +51,7 @@ def _axes(text: str, name: str) -> str:
 class RemoteProperties(DataType):
     """The settings of an instance, the volume behind them, and what ``info`` shows of it."""
 
-    settings = (
+    settings: ClassVar[tuple[Setting, ...]] = (
         Setting("URL", "URL", None, lambda text, _: text, "the volume's folder: gs://, s3://, https://, file:// …"),
         Setting("Format", "Format", "auto", _format, "precomputed, zarr, zarr3 or n5, where it shall not be found out"),
         Setting("Axes", "Axes", "", _axes, "a letter for each axis of the array, where the volume names them wrongly"),

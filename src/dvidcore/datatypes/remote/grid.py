@@ -1,0 +1,77 @@
+"""Image instances with a ``GridStore``: a scale of a precomputed volume of the configuration, under an image type's name."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dvidcore.datatypes.imageblk import ImageBlock
+from dvidcore.datatypes.imageblk.elements import Element
+from dvidcore.datatypes.registry import datatype
+from dvidcore.datatypes.remote.datatype import RemoteVolume
+from dvidcore.datatypes.remote.properties import RemoteProperties
+from dvidcore.datatypes.remote.scale import Scale
+from dvidcore.errors import BadGateway, BadRequest, GatewayTimeout, Unavailable
+from dvidcore.storage.versioned import View
+
+if TYPE_CHECKING:
+    from dvidcore.config import GridConfig, RemoteConfig
+    from dvidcore.repos import Database
+
+
+class GridVolume(RemoteVolume):
+    """What all image types are where ``GridStore`` is set. Scale 0 is the scale that ``ScaleLevel`` names."""
+
+    shown: ClassVar[Element]
+    """What a voxel of the type is."""
+    default_compression = "lz4"
+    settings = ()  # those of the image type, which parses them
+
+    @classmethod
+    def completed_settings(cls, database: Database, settings: dict[str, Any], compression: str) -> dict[str, Any]:
+        grid = named(database.options.remote, settings["GridStore"])
+        level: int = settings["ScaleLevel"]
+        given = {setting.key: setting.default for setting in RemoteProperties.settings}
+        given |= {"URL": grid.url, "Format": "precomputed"}
+        found = super().completed_settings(database, given, compression)
+        if not 0 <= level < len(found["Scales"]):
+            raise BadRequest(f"ScaleLevel: {level} is not one of the volume's, 0 to {len(found['Scales']) - 1}")
+        if (found["DataType"], found["Channels"]) != (cls.shown.dtype.name, cls.shown.channels):
+            raise BadRequest(
+                f"typename: the volume has {found['Channels']} channels of {found['DataType']}, which {cls.typename} is not"
+            )
+        scale = found["Scales"][level]
+        own = {"Scales": found["Scales"][level:], "BlockSize": scale["ChunkSize"], "VoxelSize": scale["VoxelSize"]}
+        return {**settings, **found, **own}
+
+    def element(self) -> Element:
+        return self.shown
+
+    def scale(self, k: int) -> Scale:
+        """As of every volume elsewhere, but one that cannot be opened is only not there yet: 503."""
+        try:
+            return super().scale(k)
+        except (BadGateway, GatewayTimeout) as error:
+            raise Unavailable(f"the volume of {self.record.settings['GridStore']} cannot be opened: {error}") from None
+
+    def extended(self, view: View) -> dict[str, Any]:
+        settings = self.record.settings
+        return super().extended(view) | {"GridStore": settings["GridStore"], "ScaleLevel": settings["ScaleLevel"]}
+
+
+def named(config: RemoteConfig, name: str) -> GridConfig:
+    """The volume that the configuration has under a name; BadRequest where there is none."""
+    for grid in config.grids:
+        if grid.name == name:
+            return grid
+    known = ", ".join(grid.name for grid in config.grids) or "none"
+    raise BadRequest(f'GridStore: there is no store "{name[:60]}" of chunked volumes; configured: {known}')
+
+
+@cache
+def shown_as(typename: str) -> type[GridVolume]:
+    """The type of instances that a client knows as of an image type."""
+    kind = datatype(typename)
+    assert issubclass(kind, ImageBlock)
+    names = {name: getattr(kind, name) for name in ("typename", "typeversion", "url", "__doc__")}
+    return type(f"Grid{kind.__name__}", (GridVolume,), {**names, "shown": kind.element})

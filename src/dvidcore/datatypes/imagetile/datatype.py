@@ -17,9 +17,10 @@ from dvidcore.datatypes.imageblk.pictures import answer
 from dvidcore.datatypes.imageblk.planes import Plane
 from dvidcore.datatypes.imageblk.volumes import MAX_PIXELS
 from dvidcore.datatypes.imagetile import pictures
+from dvidcore.datatypes.imagetile.generating import Generating
 from dvidcore.datatypes.imagetile.levels import Level
 from dvidcore.datatypes.imagetile.source import Volume, cut
-from dvidcore.datatypes.imagetile.tiles import Tiles, drawn, plane_of
+from dvidcore.datatypes.imagetile.tiles import drawn, plane_of
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX, check_box
 from dvidcore.storage.versioned import View
@@ -28,7 +29,7 @@ MAX_TILES = 1 << 14
 """That one image is stitched from."""
 
 
-class ImageTile(Tiles):
+class ImageTile(Generating):
     """Images of the xy, xz and yz slices of a volume, cut into tiles, at several scales.
 
     A tile is named by its plane, its scale and x_y_z: along the two axes of the plane these count tiles, along the

@@ -23,24 +23,24 @@ _BAND = 1 << 24
 Gray = NDArray[np.uint8]
 
 
-def mean(image: Gray, by: Shrink) -> Gray:
-    """An image (row, column) shrunk: each pixel is the mean of ``by.rows`` x ``by.columns``, rounded down.
+def mean(images: Gray, by: Shrink) -> Gray:
+    """Images (…, row, column) shrunk: each pixel is the mean of ``by.rows`` x ``by.columns``, rounded down.
 
     Rows and columns must be multiples of these. O(pixels).
     """
     if by == (1, 1):
-        return image
-    height, width = image.shape[0] // by.rows, image.shape[1] // by.columns
+        return images
     if by == (2, 2):
         # Both pixels of a pair in one 16-bit word: vector instructions instead of strides.
-        words = np.ascontiguousarray(image).view("<u2")
+        words = np.ascontiguousarray(images).view("<u2")
         pairs = (words & 0xFF) + (words >> 8)
-        halved: Gray = ((pairs[0::2] + pairs[1::2]) >> 2).astype(np.uint8)
+        halved: Gray = ((pairs[..., 0::2, :] + pairs[..., 1::2, :]) >> 2).astype(np.uint8)
         return halved
-    sums = np.zeros((height, image.shape[1]), np.uint64)
+    *more, height, width = images.shape
+    sums = np.zeros((*more, height // by.rows, width), np.uint64)
     for k in range(by.rows):
-        sums += image[k :: by.rows]
-    total = sums.reshape(height, width, by.columns).sum(axis=2)
+        sums += images[..., k :: by.rows, :]
+    total = sums.reshape(*sums.shape[:-1], width // by.columns, by.columns).sum(axis=-1)
     out: Gray = (total // (by.rows * by.columns)).astype(np.uint8)
     return out
 

@@ -24,12 +24,12 @@ from dvidcore.storage.engine import Batch
 from dvidcore.storage.keys import TYPE_KEY_OFFSET, data_prefix, version_bytes, zyx_key, zyx_of
 from dvidcore.storage.versioned import View
 
-TILES = 1
-"""The kind of a tile's row: plane (1 byte), scale (1 byte), z, y, x (12 bytes)."""
+TILES, GENERATION = 1, 2
+"""Kinds of rows: a tile under plane (1 byte), scale (1 byte), z, y, x (12 bytes); how far the last generation is."""
 MAX_TILE_BYTES = 256 << 20
 
-_PLANES = {Plane(2, 1): "xy", Plane(2, 0): "xz", Plane(1, 0): "yz"}
-_PLANE_NUMBERS = {plane: number for number, plane in enumerate(_PLANES)}
+PLANES = {Plane(2, 1): "xy", Plane(2, 0): "xz", Plane(1, 0): "yz"}
+_PLANE_NUMBERS = {plane: number for number, plane in enumerate(PLANES)}
 
 
 def _format(text: str, name: str) -> str:
@@ -86,7 +86,7 @@ class Tiles(DataType):
     def row_name(self, prefix_key: bytes) -> str:
         plane, scale = prefix_key[TYPE_KEY_OFFSET], prefix_key[TYPE_KEY_OFFSET + 1]
         z, y, x = zyx_of(prefix_key, TYPE_KEY_OFFSET + 2)
-        return f"tile {list(_PLANES.values())[plane]}/{scale}/{x}_{y}_{z}"
+        return f"tile {list(PLANES.values())[plane]}/{scale}/{x}_{y}_{z}"
 
     @endpoint("GET", "metadata", answers=JSON)
     def get_metadata(self, call: Call) -> dict[str, Any]:
@@ -245,4 +245,4 @@ def plane_of(text: str) -> Plane:
 
 def drawn(plane: Plane, level: Level, scale: int, coord: ZYX) -> NDArray[np.uint8]:
     """What stands for a missing tile where placeholders are wanted."""
-    return pictures.placeholder(level.height(plane), level.width(plane), f"{_PLANES[plane]} {scale} {coord.xyz()}")
+    return pictures.placeholder(level.height(plane), level.width(plane), f"{PLANES[plane]} {scale} {coord.xyz()}")

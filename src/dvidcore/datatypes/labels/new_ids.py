@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from dvidcore.datatypes.labels import counters
 from dvidcore.errors import BadRequest
-from dvidcore.storage.keys import prefix_range
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.base import Call
@@ -14,14 +14,6 @@ if TYPE_CHECKING:
     from dvidcore.datatypes.labels.transaction import Transaction
     from dvidcore.storage.engine import Snapshot
     from dvidcore.storage.versioned import VersionedBatch
-
-
-def exists(data: LabelEngine, snapshot: Snapshot, label: int) -> bool:
-    """Whether a label is or was a body or a supervoxel with a mapping entry, at any version."""
-    for prefix in (data.rows.body(label), data.rows.mapping(label)):
-        if next(snapshot.scan(*prefix_range(prefix), keys_only=True), None) is not None:
-            return True
-    return False
 
 
 class NewIds:
@@ -57,7 +49,7 @@ class NewIds:
         write = self._write
         while True:
             (label,) = write.new_labels(1)
-            if label not in self._taken | self._reserved and not exists(write.data, write.view.snapshot, label):
+            if label not in self._taken | self._reserved:
                 self._taken.add(label)
                 return label
 
@@ -67,5 +59,5 @@ class NewIds:
 
 
 def _refuse_existing(data: LabelEngine, snapshot: Snapshot, label: int, name: str) -> None:
-    if exists(data, snapshot, label):
+    if counters.existing(data, snapshot, label, label) is not None:
         raise BadRequest(f"{name}: {label} exists already, as a body or a supervoxel of some version")

@@ -18,7 +18,7 @@ from dvidcore.datatypes.labels.index import Columns
 from dvidcore.datatypes.labels.new_ids import NewIds
 from dvidcore.datatypes.labels.rewrite import Relabelling, Rewriting
 from dvidcore.datatypes.labels.runs_input import PostedRuns, blocks_met, cut, memory_for, read_runs
-from dvidcore.datatypes.labels.split_index import Affected, put_record
+from dvidcore.datatypes.labels.split_index import Affected
 from dvidcore.datatypes.labels.transaction import Transaction, tiles_of, write
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX
@@ -93,7 +93,7 @@ def _split_supervoxel(
     record = change.record(body)
     assert record is not None
     lost = affected.replace(change, body, *parts)
-    put_record(change, body, record.voxels + sum(sizes) - size, record.blocks - lost)
+    change.put_body(body, record.voxels + sum(sizes) - size, record.blocks - lost)
     change.map(np.array([split, remain, supervoxel], np.uint64), np.array([body, body, 0], np.uint64))
     change.log(
         {
@@ -148,8 +148,8 @@ def _split_body(change: Transaction, body: int, posted: PostedRuns) -> dict[str,
     counted = rewriting.run(downres=True)
     moved, stay = affected.become(counted, pieces.touched(), inside, outside)
     lost = affected.replace(change, body, stay)
-    put_record(change, body, record.voxels - before + stay.voxels(), record.blocks - lost)
-    put_record(change, new, moved.voxels(), affected.create(change, new, moved))
+    change.put_body(body, record.voxels - before + stay.voxels(), record.blocks - lost)
+    change.put_body(new, moved.voxels(), affected.create(change, new, moved))
     zeros, size = np.zeros(len(old), np.uint64), len(old)
     change.map(
         np.concatenate((inside, outside, old)),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore import labels
-from dvidcore.datatypes.labels.rows import BodyRecord
-from dvidcore.storage.keys import zyx_key
+from dvidcore.datatypes.labels.index import starts_of_blocks
+from dvidcore.storage.keys import zyx_keys
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.labels.index import Columns
@@ -42,15 +41,13 @@ class Affected:
 
     def __init__(self, columns: Columns, supervoxels: Labels) -> None:
         """``supervoxels`` ascend or are few; those that the body does not have do no harm."""
-        new = np.ones(len(columns.coords), bool)
-        new[1:] = (columns.coords[1:] != columns.coords[:-1]).any(axis=1)
-        self._number = np.cumsum(new) - 1
+        starts = starts_of_blocks(columns.coords)
+        self._number = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(columns.coords)))
         self._columns = columns
-        self._surface = columns.surface[new]
-        self._all = columns.coords[new]
+        self._surface = columns.surface[starts]
+        self._all = columns.coords[starts]
         order = np.argsort(supervoxels)
         place = order[np.minimum(np.searchsorted(supervoxels, columns.supervoxels, sorter=order), len(order) - 1)]
-        self._old = supervoxels
         self._label = place
         self._gone = supervoxels[place] == columns.supervoxels
         self._blocks = np.unique(self._number[self._gone])
@@ -95,8 +92,8 @@ class Affected:
         kept = Entries(self._number[stay], columns.supervoxels[stay], columns.counts[stay].astype(np.uint64))
         filled = self._put(write, body, [kept, *entries], self._surface)
         empty = self._blocks[~np.isin(self._blocks, filled)]
-        for coord in self._all[empty].tolist():
-            write.batch.delete(write.data.rows.index(body, zyx_key(*coord)))
+        for key in zyx_keys(self._all[empty], write.data.rows.index(body)):
+            write.batch.delete(key)
         return len(empty)
 
     def create(self, write: Transaction, body: int, entries: Entries) -> int:
@@ -113,20 +110,6 @@ class Affected:
         starts = np.flatnonzero(first)
         blocks: NDArray[np.int64] = block[starts]
         rows = labels.pack_rows(supervoxels, counts, starts, surface[blocks])
-        for coord, row in zip(self._all[blocks].tolist(), rows, strict=True):
-            write.batch.put(write.data.rows.index(body, zyx_key(*coord)), row)
+        for key, row in zip(zyx_keys(self._all[blocks], write.data.rows.index(body)), rows, strict=True):
+            write.batch.put(key, row)
         return blocks
-
-
-def put_record(write: Transaction, body: int, voxels: int, blocks: int) -> None:
-    """Puts a body's totals, with this mutation as its last."""
-    record = BodyRecord(
-        voxels=voxels,
-        blocks=blocks,
-        change=write.mutation,
-        last_mutid=write.mutation,
-        last_mod_time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        last_mod_user=write.call.user,
-        last_mod_app=write.call.app,
-    )
-    write.batch.put(write.data.rows.body(body), record.pack())

@@ -9,7 +9,16 @@ from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from typing import Any
 
-PRELOADED = ["dvidcore.api.app", "dvidcore.datatypes.labels.labelmap", "dvidcore.storage.leveldb", "pytest"]
+PRELOADED = [
+    "PIL.Image",
+    "dvidcore.api.app",
+    "dvidcore.datatypes.labels.labelmap",
+    "dvidcore.storage.leveldb",
+    "hypothesis",
+    "lz4.block",
+    "numpy.random",
+    "pytest",
+]
 """Modules of the tests are not found there."""
 
 

@@ -309,7 +309,13 @@ def test_16_writers_of_one_body_do_not_lose_fields(nj: Annotations) -> None:
 def test_what_is_refused_is_named(nj: Annotations) -> None:
     assert "user" in nj("POST", "key/1", {"bodyid": 1}, status=400).text
     assert "user" in nj("POST", "keyvalues", b"", status=400).text
-    for body, word in (({}, "bodyid"), ({"bodyid": "1"}, "bodyid"), ({"bodyid": 2}, "2"), ([], "object"), (True, "object")):
+    for body, word in (
+        ({}, "bodyid"),
+        ({"bodyid": "1"}, "bodyid"),
+        ({"bodyid": 2}, "2"),
+        ([], "object"),
+        (True, "object"),
+    ):
         assert word in nj("POST", "key/1?u=a", body, status=400).text
     assert "reserved" in nj("POST", "key/0?u=a", {"bodyid": 0}, status=400).text
     for meta in ("bodyid_user", "bodyid_time"):
@@ -325,7 +331,9 @@ def test_what_is_refused_is_named(nj: Annotations) -> None:
 
 
 def test_expressions_find_the_same_alone_and_among_many(nj: Annotations) -> None:
-    texts = ["", "a", "b\na", "a\nb", "ab", "xaby", "KC-α", "kc", "(", "\n", "a b"] + [f"filler {i}" for i in range(200)]
+    texts = ["", "a", "b\na", "a\nb", "ab", "xaby", "KC-α", "kc", "(", "\n", "a b"] + [
+        f"filler {i}" for i in range(200)
+    ]
     nj.bulk([{"bodyid": i + 1, "t": text, "l": [text, "q"]} for i, text in enumerate(texts)])
     import re2
 
@@ -334,7 +342,9 @@ def test_expressions_find_the_same_alone_and_among_many(nj: Annotations) -> None
         found = re2.compile(source)
         expected = [i + 1 for i, text in enumerate(texts) if found.search(text)]
         assert nj.ids({"t": f"re/{source}"}) == expected, source
-        assert nj.ids({"l": f"re/{source}"}) == sorted({*expected, *(range(1, len(texts) + 1) if found.search("q") else ())})
+        assert nj.ids({"l": f"re/{source}"}) == sorted(
+            {*expected, *(range(1, len(texts) + 1) if found.search("q") else ())}
+        )
 
 
 def test_all_is_compressed_where_that_is_accepted(nj: Annotations, monkeypatch: pytest.MonkeyPatch) -> None:

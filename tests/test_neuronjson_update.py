@@ -59,7 +59,9 @@ CASES: list[tuple[str, dict[str, Any] | None, dict[str, Any], dict[str, Any], Up
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("old", "new", "expected", "how"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+@pytest.mark.parametrize(
+    ("old", "new", "expected", "how"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
 def test_updates(old: dict[str, Any] | None, new: dict[str, Any], expected: dict[str, Any], how: Update) -> None:
     kept = None if old is None else dict(old)
     posted = {"bodyid": 7, **new}
@@ -71,7 +73,10 @@ def test_updates(old: dict[str, Any] | None, new: dict[str, Any], expected: dict
 
 
 values = st.recursive(
-    st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
     lambda inner: st.lists(inner | st.none(), max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=5,
 )

@@ -27,10 +27,11 @@ from dvidcore.storage.versioned import Ancestry, KeyConflict, View
 KEPT = 512 << 20
 """Bytes of tables that are kept for an instance; the one that was asked last is always kept."""
 
+FEW, MANY = 2000, 0.2
+"""A table is changed for so many annotations and this share of all; of more a new one is made."""
+
 _SOME = 2000
 """Annotations that are read together."""
-_MANY = 0.2
-"""Of this share of the annotations a new table is made rather than a changed one."""
 
 
 class _Entry:
@@ -166,7 +167,7 @@ class Tables:
         """The table with the annotations of some bodies read again; ``None`` where a new one is sooner made."""
         if not len(bodies):
             return table
-        if len(bodies) > _SOME + _MANY * len(table.bodies):
+        if len(bodies) > FEW + MANY * len(table.bodies):
             return None
         stored = view.get_many(map(self._rows.annotation, bodies.tolist()))
         payloads = [None if value is None else codecs.unpack(value) for value in stored]

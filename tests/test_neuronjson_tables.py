@@ -1,0 +1,242 @@
+"""The tables in memory: they follow the store, whoever wrote it and however much."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from apiclient import Client
+from dvidcore import wire
+from dvidcore.datatypes.neuronjson import rows, writing
+from dvidcore.datatypes.neuronjson.annotation import MAIN, TIMES, USERS, Selection
+from dvidcore.datatypes.neuronjson.columns import Builder, Column, Dictionary, Table
+from dvidcore.datatypes.neuronjson.datatype import NeuronJSON
+from dvidcore.datatypes.neuronjson.rows import Changed
+from dvidcore.errors import Unavailable
+from dvidcore.repos import Database, OneStore
+from dvidcore.storage import open_engine
+from dvidcore.storage.engine import Batch
+from dvidcore.storage.keys import STAGE, prefix_range
+from dvidcore.storage.staged import StagedWrite
+
+
+class Instance:
+    """An instance and what tests do with it."""
+
+    def __init__(self, database: Database) -> None:
+        self.client = Client(database)
+        self.root = self.client.repo()
+        self.path = self.client.instance(self.root, "nj", "neuronjson")
+        repo, _ = database.resolve(self.root)
+        found = self.client.server.instances.named(repo, "nj")
+        assert isinstance(found, NeuronJSON)
+        self.data = found
+
+    def post(self, *annotations: dict[str, Any], status: int = 200) -> None:
+        message = wire.encode_key_values([(str(a["bodyid"]), json.dumps(a).encode()) for a in annotations])
+        answer = self.client.post(f"{self.path}/keyvalues?u=ann", message)
+        assert answer.status == status, answer.text
+
+    def query(self, asked: Any, options: str = "onlyid=true") -> Any:
+        answer = self.client.post(f"{self.path}/query?{options}", asked)
+        assert answer.status == 200, answer.text
+        return answer.json()
+
+
+@pytest.fixture
+def nj(database: Database) -> Instance:
+    return Instance(database)
+
+
+def codes(values: list[Any], dictionary: Dictionary) -> Column:
+    return Column(dictionary, dictionary.encode(values))
+
+
+def test_dictionaries_tell_types_apart_and_widen() -> None:
+    values = [1, True, "1", 1.0, [1], ["1"], [1.0], [True], {"a": 1}, "true", [], [1, "1"], None, "b"]
+    dictionary = Dictionary()
+    found = dictionary.encode(values)
+    assert found.dtype == np.uint8
+    assert len(set(found.tolist())) == len(values)
+    assert dictionary.encode(values).tolist() == found.tolist()
+    wide = dictionary.encode(list(range(300)))
+    assert wide.dtype == np.uint16
+    assert dictionary.encode(list(range(70_000))).dtype == np.uint32
+    assert dictionary.encode(values).tolist() == found.tolist()
+    assert dictionary.used(wide).tolist() == sorted(wide.tolist())
+
+
+def test_values_that_nobody_has_any_more_go() -> None:
+    column = codes(["a", None, [1, 2], True, 2.5], Dictionary())
+    texts = [column.dictionary.by_code[code] for code in column.codes.tolist()]
+    for number in range(1100):
+        column = column.replaced(np.array([1]), column.dictionary.encode([f"value {number}"]))
+    assert len(column.dictionary.by_code) < 300
+    texts[1] = "value 1099"
+    assert [column.dictionary.by_code[code] for code in column.codes.tolist()] == texts
+    assert [members for _, members in column.dictionary.lists] == [(1, 2)]
+
+
+def test_tables_change_rows_and_share_columns() -> None:
+    builder = Builder()
+    builder.add([{"a": 1, "b": 1}, {"a": 2}, {"a": 3}])
+    table = Table(np.array([10, 20, 30], np.uint64), {MAIN: builder.columns()})
+    one = table.changed(np.array([20], np.uint64), {MAIN: [{"a": 2, "c": "new"}]})
+    assert one.column(MAIN, "a") is table.column(MAIN, "a")
+    assert one.column(MAIN, "b") is table.column(MAIN, "b")
+    several = one.changed(np.array([5, 10, 30, 40], np.uint64), {MAIN: [{"a": 0}, None, {"b": 9}, {"c": "end"}]})
+    found = b"".join(several.texts(np.arange(4), several.shown(Selection())))
+    assert json.loads(b"[%b]" % found) == [
+        {"bodyid": 5, "a": 0},
+        {"bodyid": 20, "a": 2, "c": "new"},
+        {"bodyid": 30, "b": 9},
+        {"bodyid": 40, "c": "end"},
+    ]
+    nothing = several.changed(several.bodies, {MAIN: [None] * 4})
+    assert len(nothing.bodies) == 0
+    assert not any(column.codes.any() for column in nothing.sections[MAIN].values())
+    assert json.loads(b"".join(table.texts(np.array([1]), table.shown(Selection())))) == {"bodyid": 20, "a": 2}
+
+
+def test_changes_as_they_are_remembered() -> None:
+    some = Changed(5, 2, np.array([1, 2**64 - 1], np.uint64))
+    found = Changed.decode(some.encode())
+    assert (found.generation, found.version) == (5, 2)
+    assert found.bodies is not None
+    assert found.bodies.tolist() == [1, 2**64 - 1]
+    many = Changed(6, 2, np.arange(rows.MOST_BODIES + 1, dtype=np.uint64))
+    assert Changed.decode(many.encode()).bodies is None
+
+
+def test_a_table_that_lags_far_behind_is_made_anew(nj: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "REMEMBERED", 4)
+    monkeypatch.setattr("dvidcore.datatypes.neuronjson.tables.REMEMBERED", 4)
+    nj.post({"bodyid": 1, "a": 0})
+    for step in (1, 3, 4, 5, 9):
+        for number in range(step):
+            nj.post({"bodyid": 2 + number, "a": step})
+        assert nj.query({"a": step}) == list(range(2, 2 + step))
+        assert 1 in nj.query({"a": 0})
+
+
+def test_sections_are_read_when_they_are_asked_for(nj: Instance) -> None:
+    nj.post({"bodyid": 1, "a": 0}, {"bodyid": 2, "a": 0, "a_user": "bob"})
+    assert nj.query({"a": 0}) == [1, 2]
+    _, root = nj.data.database.resolve(nj.root)
+
+    def sections() -> set[int]:
+        table = nj.data.tables._entries[root.id].table
+        assert table is not None
+        return set(table.sections)
+
+    assert sections() == {MAIN}
+    nj.post({"bodyid": 3, "a": 0})
+    assert nj.query({"a_user": "bob"}) == [2]
+    assert sections() == {MAIN, USERS}
+    assert len(nj.query({"a": 0}, "show=time")) == 3
+    assert sections() == {MAIN, USERS, TIMES}
+    nj.post({"bodyid": 3, "a": 1, "a_user": "bob"})
+    assert nj.query({"a_user": "bob"}) == [2, 3]
+
+
+def test_a_write_that_outgrows_a_batch(nj: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StagedWrite.__init__, "__defaults__", (100_000,))
+    text = "x" * 500
+    nj.post({"bodyid": 1, "a": "first", "b": text})
+    assert nj.query({"a": "first"}) == [1]
+    threads = [
+        threading.Thread(target=nj.post, args=[{"bodyid": body, "a": name, "b": text} for body in range(1, 1001)])
+        for name in "xyz"
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(len(nj.query({"a": name})) for name in "xyz") == [0, 0, 1000]
+    nj.post(*({"bodyid": body, "a": "bad", "b": text} for body in range(1, 1001)), {"bodyid": 0}, status=400)
+    assert nj.query({"a": "bad"}) == []
+    assert list(nj.data.engine.scan(*prefix_range(STAGE))) == []
+
+
+def test_a_writer_waits_for_a_large_write_of_another_process(nj: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "PATIENCE", 0.05)
+    nj.post({"bodyid": 1, "a": 1})
+    claim, done = Batch(), Batch()
+    claim.put(nj.data.rows.claimed, rows.pack_u64(2))
+    done.put(nj.data.rows.generation, rows.pack_u64(2))
+    nj.data.engine.write(claim)
+    nj.post({"bodyid": 2, "a": 1}, status=Unavailable.status)
+    assert nj.query({"a": 1}) == [1]
+    nj.data.engine.write(done)
+    nj.post({"bodyid": 2, "a": 1})
+    assert nj.query({"a": 1}) == [1, 2]  # what generation 2 changed is not known: all is read again
+
+
+def test_readers_see_whole_writes(nj: Instance) -> None:
+    """A writer replaces the values of all annotations at once; no query ever finds two of them."""
+    bodies = range(1, 101)
+    nj.post(*({"bodyid": body, "mark": 0} for body in bodies))
+    stop = threading.Event()
+    failures: list[Any] = []
+
+    def read() -> None:
+        while not stop.is_set():
+            marks = {found["mark"] for found in nj.query({"mark": "exists/1"}, "")}
+            if len(marks) != 1:
+                failures.append(marks)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for mark in range(1, 25):
+        nj.post(*({"bodyid": body, "mark": mark} for body in bodies))
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert not failures
+    assert len(nj.query({"mark": 24})) == 100
+
+
+WRITER = """
+import json, sys
+sys.path.insert(0, sys.argv[2])
+from apiclient import Client
+from dvidcore.repos import Database, OneStore
+from dvidcore.storage import open_engine
+
+with Database.open({"main": open_engine("lmdb", sys.argv[1])}, OneStore("main")) as database:
+    client = Client(database)
+    for number in range(60):
+        body = {"bodyid": number % 7 + 1, f"{sys.argv[3]}{number}": number}
+        answer = client.post(f"{sys.argv[4]}/key/{body['bodyid']}?u=child", body)
+        assert answer.status == 200, answer.text
+"""
+
+
+def test_processes_over_one_store_see_what_the_others_write(tmp_path: Path) -> None:
+    """Two processes write the same bodies while this one asks and writes too: no field is lost, no table out of date."""
+    here = Path(__file__).resolve().parent
+    environment = {**os.environ, "PYTHONPATH": str(here.parent / "src")}
+    with Database.open({"main": open_engine("lmdb", str(tmp_path))}, OneStore("main")) as database:
+        nj = Instance(database)
+        children = [
+            subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), str(here), name, nj.path], env=environment)
+            for name in "xy"
+        ]
+        number = 0
+        while any(child.poll() is None for child in children) or number < 10:
+            nj.post({"bodyid": number % 7 + 1, f"z{number}": number})
+            assert nj.query({f"z{number}": number}) == [number % 7 + 1]
+            number += 1
+        assert [child.returncode for child in children] == [0, 0]
+        for name, count in (("x", 60), ("y", 60), ("z", number)):
+            for i in range(count):
+                assert nj.query({f"{name}{i}": i}) == [i % 7 + 1]

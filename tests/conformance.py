@@ -23,6 +23,7 @@ TOKEN = "secret"
 DEFAULT = (
     "core_",
     "keyvalue_",
+    "neuronjson_",
     "labelmapvol_",
     "labelmapmut_",
     "labelarray_basic",

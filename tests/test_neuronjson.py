@@ -418,3 +418,19 @@ def test_settings_do_not_change_answers(nj: Annotations, settings: dict[str, str
     assert nj.client.post(f"{path}/key/1?u=a", body).status == 200
     assert nj.client.get(f"{path}/key/1").json() == body
     assert nj.client.post(f"{path}/query", {"field 3": "re/long"}).json() == [body]
+
+
+def test_resolve_settles_annotations_and_schemas(nj: Annotations) -> None:
+    nj.bulk([{"bodyid": 1, "a": 1}, {"bodyid": 2, "a": 1}])
+    left, right = nj.child(), nj.child(branch="right")
+    for version, value in ((left, "left"), (right, "right")):
+        nj.post(1, at=version, a=value)
+        nj("POST", "schema", value.encode(), at=version)
+        assert nj.ids({"a": value}, at=version) == [1]
+    nj.post(2, at=right, b=2)
+    for version in (left, right):
+        nj.client.commit(version)
+    answer = nj.client.post(f"/api/repo/{nj.root}/resolve", {"data": ["nj"], "parents": [right, left], "note": ""})
+    merged = answer.json()["child"]
+    assert nj.get("all", at=merged) == [{"bodyid": 1, "a": "right"}, {"bodyid": 2, "a": 1, "b": 2}]
+    assert nj("GET", "schema", at=merged).body == b"right"

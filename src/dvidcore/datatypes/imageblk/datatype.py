@@ -11,8 +11,9 @@ from typing import Any
 from dvidcore import codecs
 from dvidcore.datatypes.arguments import choice, flag, text
 from dvidcore.datatypes.base import OCTETS, Buffer, Call, DataType, Reply, endpoint
+from dvidcore.datatypes.imageblk.chain import Chain
 from dvidcore.datatypes.imageblk.stored import PART, SLAB, coordinates
-from dvidcore.datatypes.imageblk.volumes import MAX_BUFFER, MUTATE, SCALE, WRITTEN_SCALE, ImageVolumes
+from dvidcore.datatypes.imageblk.volumes import MAX_BUFFER, MUTATE, SCALE, WRITTEN_SCALE
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import INT32_MAX, INT32_MIN, ZYX, BlockBox, check_aligned, check_box, parse_int
 from dvidcore.pool import ordered_map
@@ -24,12 +25,12 @@ _HEADER = Struct("<4i")
 COMPRESSION = choice("compression", "", "how blocks are sent, as stored by default", ("", "jpeg", "uncompressed"))
 
 
-class ImageBlock(ImageVolumes):
+class ImageBlock(Chain):
     """What all image types have in common; each says what a voxel is."""
 
     settings = tuple(
         replace(setting, parse=lambda text, _: text) if setting.key == "GridStore" else setting
-        for setting in ImageVolumes.settings
+        for setting in Chain.settings
     )
 
     @classmethod
@@ -94,7 +95,7 @@ class ImageBlock(ImageVolumes):
             for packed in ordered_map(rows, bodies(), 4):
                 for key, value in packed:
                     staged.put(key, value)
-            self._commit(call, staged, None, coarser)
+            self.commit(call, staged, None, coarser)
 
     def _check_span(self, start: ZYX, count: int) -> None:
         """BadRequest where blocks along X have voxels beyond int32."""

@@ -202,7 +202,7 @@ class ImageProperties(DataType):
             )
         return Coarser(self.record.id, self.coarse, offset, size)
 
-    def _commit(self, call: Call, staged: StagedWrite, written: Extents | None, coarser: Coarser | None) -> None:
+    def commit(self, call: Call, staged: StagedWrite, written: Extents | None, coarser: Coarser | None) -> None:
         """Makes a write visible, with the coarser scales and the extents grown by what was written.
 
         Of two writes of the same blocks one is seen whole: one batch is atomic, and what takes several has its turn

@@ -211,7 +211,7 @@ class ImageVolumes(ImageProperties):
         coarser = self._coarser(offset, box)
         with StagedWrite(self.engine) as staged:
             self._stage(staged, call, offset, box, limit=limit, coarser=coarser)
-            self._commit(call, staged, Extents.of_box(offset, box), coarser)
+            self.commit(call, staged, Extents.of_box(offset, box), coarser)
 
     def _stage(
         self,

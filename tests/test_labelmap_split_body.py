@@ -162,3 +162,23 @@ def test_it_is_off_unless_the_configuration_allows_it(tmp_path: Any) -> None:
     store = '[store.main]\nengine = "leveldb"\npath = "x"\n[backend.default]\nstore = "main"\n'
     assert not parse(store, tmp_path).server.allow_labelmap_split
     assert parse(store + "[server]\nallowLabelmapSplit = true\n", tmp_path).server.allow_labelmap_split
+
+
+def test_annotations_move_with_the_voxels_that_they_are_at(seg: SplitSeg) -> None:
+    client = seg.client
+    client.instance(seg.node, "notes", "annotation")
+    assert client.post(f"/api/node/{seg.node}/notes/sync", {"sync": "seg"}).status == 200
+    mask = of_body(seg, 1) & (np.arange(SHAPE[2]) < 30)
+    inside, outside = np.argwhere(mask)[[0, -1]], np.argwhere(of_body(seg, 1) & ~mask)[[0, -1]]
+    points = [(at + seg.origin)[::-1].tolist() for at in (*inside, *outside)]
+    elements = [{"Pos": point, "Kind": "Note", "Tags": [], "Prop": {}, "Rels": []} for point in points]
+    assert client.post(f"/api/node/{seg.node}/notes/elements", elements).status == 200
+
+    def at_body(body: int) -> list[list[int]]:
+        found = client.get(f"/api/node/{seg.node}/notes/label/{body}").json() or []
+        return sorted(element["Pos"] for element in found)
+
+    assert at_body(1) == sorted(points)
+    split(seg, 1, mask, labels.from_mask(mask, seg.origin))
+    assert at_body(9) == sorted(points[:2])
+    assert at_body(1) == sorted(points[2:])

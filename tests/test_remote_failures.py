@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -35,10 +36,9 @@ def server(tmp_path: Path) -> Iterator[FileServer]:
         yield server
 
 
-@pytest.fixture
-def app(server: FileServer) -> Iterator[Client]:
-    with client(allowed=(server.url,), timeout=TIMEOUT, retries=1) as app:
-        yield app
+def reader(server: FileServer, failure: int | str) -> AbstractContextManager[Client]:
+    """A client that waits no longer than a test of its patience needs."""
+    return client(allowed=(server.url,), timeout=TIMEOUT if failure == "stall" else 20, retries=1)
 
 
 def create(app: Client, uuid: str, url: str) -> tuple[int, str]:
@@ -58,45 +58,46 @@ def create(app: Client, uuid: str, url: str) -> tuple[int, str]:
     ],
 )
 def test_reads_say_what_failed_and_go_on_when_it_works_again(
-    app: Client, server: FileServer, failure: int | str, status: int, text: str
+    server: FileServer, failure: int | str, status: int, text: str
 ) -> None:
-    remote = Remote(app, f"{server.url}/raw")
-    server.failure = failure
-    for path in PATHS[:2] if failure == "stall" else PATHS:
-        answer = remote.get(path)
-        assert answer.status == status, (path, answer.text)
-        assert text in answer.text
-        assert "127.0.0.1" in answer.text
-        assert len(answer.text) < 1000
-    assert remote.get("info").status == 200
-    assert app.get("/api/repos/info").status == 200
-    server.failure = ""
-    server.released.set()
-    # A read of a chunk that is being fetched for another read has the end of that one, which may still be a failure.
-    while remote.get(BOX).status != 200:
-        pass
-    assert (remote.box(OFFSET, SHAPE) == expected(GRAY, OFFSET, OFFSET, SHAPE)).all()
+    with reader(server, failure) as app:
+        remote = Remote(app, f"{server.url}/raw")
+        server.failure = failure
+        for path in PATHS[:2] if failure == "stall" else PATHS:
+            answer = remote.get(path)
+            assert answer.status == status, (path, answer.text)
+            assert text in answer.text
+            assert "127.0.0.1" in answer.text
+            assert len(answer.text) < 1000
+        assert remote.get("info").status == 200
+        assert app.get("/api/repos/info").status == 200
+        server.failure = ""
+        server.released.set()
+        # A read of a chunk that is being fetched for another read has the end of that one, which may still be a failure.
+        while remote.get(BOX).status != 200:
+            pass
+        assert (remote.box(OFFSET, SHAPE) == expected(GRAY, OFFSET, OFFSET, SHAPE)).all()
 
 
-def test_absent_chunks_are_zero(app: Client, server: FileServer) -> None:
-    remote = Remote(app, f"{server.url}/raw")
-    server.failure = 404
-    assert not remote.box(OFFSET, SHAPE).any()
+def test_absent_chunks_are_zero(server: FileServer) -> None:
+    with reader(server, 404) as app:
+        remote = Remote(app, f"{server.url}/raw")
+        server.failure = 404
+        assert not remote.box(OFFSET, SHAPE).any()
 
 
 @pytest.mark.parametrize(("failure", "status"), [(500, 502), (403, 502), ("stall", 504), (404, 400)])
-def test_a_volume_that_cannot_be_reached_is_not_created(
-    app: Client, server: FileServer, failure: int | str, status: int
-) -> None:
+def test_a_volume_that_cannot_be_reached_is_not_created(server: FileServer, failure: int | str, status: int) -> None:
     server.failure = failure
-    uuid = app.repo()
-    found, text = create(app, uuid, f"{server.url}/raw")
-    assert found == status, text
-    assert app.get(f"/api/node/{uuid}/there/info").status == 400
+    with reader(server, failure) as app:
+        uuid = app.repo()
+        found, text = create(app, uuid, f"{server.url}/raw")
+        assert found == status, text
+        assert app.get(f"/api/node/{uuid}/there/info").status == 400
 
 
 def test_nobody_listens() -> None:
-    with client(allowed=("http://127.0.0.1:1",), timeout=5, retries=1) as app:
+    with client(allowed=("http://127.0.0.1:1",), timeout=20, retries=1) as app:
         status, text = create(app, app.repo(), "http://127.0.0.1:1/raw")
         assert status == 502, text
 
@@ -112,14 +113,14 @@ def test_redirects_are_not_followed(server: FileServer, tmp_path: Path) -> None:
             self.end_headers()
 
     handler = partial(Elsewhere, directory=str(tmp_path))
-    with serving(FileServer(tmp_path, handler)) as other, client(allowed=(other.url,), timeout=5) as app:
+    with serving(FileServer(tmp_path, handler)) as other, client(allowed=(other.url,), timeout=20) as app:
         status, text = create(app, app.repo(), f"{other.url}/raw")
         assert (status, "302" in text) == (502, True), text
     assert not server.asked
 
 
 def test_a_volume_that_changed_its_type_is_refused(server: FileServer, tmp_path: Path) -> None:
-    with client(allowed=(server.url,), timeout=5, recheck=1e-9) as app:
+    with client(allowed=(server.url,), timeout=20, recheck=1e-9) as app:
         remote = Remote(app, f"{server.url}/raw")
         other = GRAY.astype(np.uint16)[..., None]
         write(precomputed(other), other, tmp_path / "raw")

@@ -115,7 +115,7 @@ def test_jpeg(tmp_path: Path) -> None:
 def test_a_volume_that_cannot_be_opened_is_unavailable(folder: Path) -> None:
     with serving(FileServer(folder.parent)) as server:
         grid = GridConfig("emdata", f"{server.url}/em")
-        with client(allowed=(grid.url,), grids=(grid,), timeout=5, retries=1, recheck=1e-9) as app:
+        with client(allowed=(grid.url,), grids=(grid,), timeout=20, retries=1, recheck=1e-9) as app:
             server.failure = 500
             assert create(app).status == 502
             server.failure = ""

@@ -24,22 +24,29 @@ if TYPE_CHECKING:
 _ROWS = 20_000  # that are looked at together
 U64s = NDArray[np.uint64]
 _HEAD, _WIDTH = 8, 12
+_BODY = slice(BODY_OFFSET, BODY_OFFSET + 8)
+
+
+Place = tuple[Pattern, int]
+"""The pattern of a key, and which of its entries."""
 
 
 class _Chunk:
-    """Rows, and what versions gain and lose of them."""
+    """Rows, each with the number of its place."""
 
     def __init__(self) -> None:
         self.keys: list[bytes] = []
         self.values: list[Value] = []
-        self.writers: list[int] = []
-        self.seen_by: list[tuple[Pattern, int]] = []
-        """Of each row its key's pattern and its place in it."""
-        self.events: list[tuple[int, int, int]] = []
-        """(version, row, 1 or -1)."""
+        self.places: list[int] = []
+        self.numbers: dict[Place, int] = {}
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def add(self, key: bytes, value: Value, place: Place) -> None:
+        self.keys.append(key)
+        self.values.append(value)
+        self.places.append(self.numbers.setdefault(place, len(self.numbers)))
 
 
 class RowPass:
@@ -66,64 +73,50 @@ class RowPass:
 
     def run(self) -> None:
         chunk = _Chunk()
-        body = -1
+        body = b""
         for key, entries in self.exam.grouped(*prefix_range(self.data.rows.all_indices), "index"):
-            new = u64_of(key, BODY_OFFSET) != body
-            if new and len(chunk) >= _ROWS:
+            if len(chunk) >= _ROWS:
                 self._finish(chunk)
                 chunk = _Chunk()
-                self.totals.below(u64_of(key, BODY_OFFSET))
-            elif len(chunk) >= _ROWS:
-                self._finish(chunk)
-                chunk = _Chunk()
-            body = u64_of(key, BODY_OFFSET)
+                if key[_BODY] != body:
+                    self.totals.below(u64_of(key, BODY_OFFSET))
+            body = key[_BODY]
             self._add(chunk, key, entries)
         self._finish(chunk)
         self.totals.below(None)
 
     def _add(self, chunk: _Chunk, key: bytes, entries: Entries) -> None:
+        hidden = self.hidden.get(key[INDEX_ZYX_OFFSET:]) if self.hidden else None
         pattern = pattern_of(entries)
-        at: dict[int, int] = {}
         for place, (version, value) in enumerate(entries):
             if not len(value):
                 continue
             if len(value) < _HEAD + _WIDTH or (len(value) - _HEAD) % _WIDTH:
                 self.malformed.append((version, key))
                 continue
-            at[place] = len(chunk)
-            chunk.keys.append(key)
-            chunk.values.append(value)
-            chunk.writers.append(version)
-            chunk.seen_by.append((pattern, place))
-        lineage = self.exam.lineage
-        hidden = self.hidden.get(key[INDEX_ZYX_OFFSET:], frozenset()) if self.hidden else frozenset()
-        if len(pattern) > 1:
-            conflicts = lineage.conflicts(pattern)
-            if conflicts:
-                self.totals.unknown(u64_of(key, BODY_OFFSET), conflicts)
-        for version, now, before in lineage.changes(pattern):
-            if now in at:
-                chunk.events.append((version, at[now], 1))
-            if before in at:
-                chunk.events.append((version, at[before], -1))
-        if hidden:
-            # The totals count these rows, the sums do not.
-            self._take_back(chunk, key, pattern, at, hidden)
+            chunk.add(key, value, (pattern, place))
+            if hidden:
+                self._take_back(key, value, (pattern, place), hidden)
+        if len(pattern) > 1 and (conflicts := self.exam.lineage.conflicts(pattern)):
+            self.totals.unknown(u64_of(key, BODY_OFFSET), conflicts)
 
-    def _take_back(
-        self, chunk: _Chunk, key: bytes, pattern: Pattern, at: dict[int, int], hidden: frozenset[int]
-    ) -> None:
-        """Makes up in the sums for what is hidden of a row."""
-        visible = {(c.version, p, s) for c in self.exam.lineage.changes(pattern, hidden) for p, s in _signed(c)}
-        all_ = {(c.version, p, s) for c in self.exam.lineage.changes(pattern) for p, s in _signed(c)}
-        for changed, sign in ((all_ - visible, 1), (visible - all_, -1)):
-            for version, place, gained in changed:
-                if place in at:
-                    coords, supervoxels, counts, _ = labels.unpack_rows(
-                        [key], [chunk.values[at[place]]], INDEX_ZYX_OFFSET
-                    )
-                    prints = fingerprints(coords, supervoxels, counts.astype(np.uint64))
-                    self.sums.add(version, supervoxels, prints, negative=gained * sign < 0)
+    def _take_back(self, key: bytes, value: Value, place: Place, hidden: frozenset[int]) -> None:
+        """Makes up in the sums, from which each row is taken, for what is hidden of one; the totals count all of it."""
+        coords, supervoxels, counts, _ = labels.unpack_rows([key], [value], INDEX_ZYX_OFFSET)
+        prints = fingerprints(coords, supervoxels, counts.astype(np.uint64))
+        for version, gains in self._events(place):
+            self.sums.add(version, supervoxels, prints, negative=not gains)
+        for version, gains in self._events(place, hidden):
+            self.sums.add(version, supervoxels, prints, negative=gains)
+
+    def _events(self, place: Place, hidden: frozenset[int] = frozenset()) -> Iterator[tuple[int, bool]]:
+        """(version, whether it gains the entry or loses it)."""
+        pattern, k = place
+        for version, now, before in self.exam.lineage.changes(pattern, hidden):
+            if now == k:
+                yield version, True
+            if before == k:
+                yield version, False
 
     # -- many rows at once ---------------------------------------------------------------------------------------------
 
@@ -131,29 +124,29 @@ class RowPass:
         if not len(chunk):
             return
         coords, supervoxels, counts, _ = labels.unpack_rows(chunk.keys, chunk.values, INDEX_ZYX_OFFSET)
-        sizes = np.array([(len(value) - _HEAD) // _WIDTH for value in chunk.values], np.int64)
+        sizes = (np.fromiter(map(len, chunk.values), np.int64, len(chunk)) - _HEAD) // _WIDTH
         starts = np.concatenate(([0], np.cumsum(sizes)[:-1]))
-        bodies = np.array([u64_of(key, BODY_OFFSET) for key in chunk.keys], np.uint64)
-        voxels = counts.astype(np.uint64)
+        raw = np.frombuffer(b"".join([key[_BODY] for key in chunk.keys]), ">u8")
+        bodies, voxels = raw.astype(np.uint64), counts.astype(np.uint64)
         self.largest = max(self.largest, int(bodies.max()), int(supervoxels.max()))
         row = np.repeat(np.arange(len(sizes)), sizes)
         prints = fingerprints(coords, supervoxels, voxels)
-        writers = np.array(chunk.writers, np.int64)
-        events = np.array(chunk.events, np.int64).reshape(-1, 3)
-        for version in np.unique(events[:, 0]).tolist():
-            of_version = events[events[:, 0] == version]
-            for sign in (1, -1):
-                mine = np.zeros(len(sizes), np.bool_)
-                mine[of_version[of_version[:, 2] == sign, 1]] = True
-                if mine.any():
-                    at = mine[row]
-                    self.sums.add(version, supervoxels[at], prints[at], negative=sign > 0)
-        self._check_order(chunk, supervoxels, counts, starts)
+        places = np.array(chunk.places, np.int64)
+        events: list[NDArray[np.int64]] = []
+        for place, number in chunk.numbers.items():
+            mine = places == number
+            rows, at = np.flatnonzero(mine), mine[row]
+            for version, gains in self._events(place):
+                self.sums.add(version, supervoxels[at], prints[at], negative=gains)
+                sign = np.full_like(rows, 1 if gains else -1)
+                events.append(np.stack((np.full_like(rows, version), rows, sign), axis=1))
+        writers = np.array([pattern[k] for pattern, k in chunk.numbers], np.int64)[places]
+        self._check_order(writers, supervoxels, counts, starts)
         self._check_members(chunk, writers, row, supervoxels, bodies)
-        self.totals.add(events, bodies, np.add.reduceat(voxels, starts).astype(np.int64))
+        self.totals.add(np.concatenate(events), bodies, np.add.reduceat(voxels, starts).astype(np.int64))
 
     def _check_order(
-        self, chunk: _Chunk, supervoxels: U64s, counts: NDArray[np.uint32], starts: NDArray[np.int64]
+        self, writers: NDArray[np.int64], supervoxels: U64s, counts: NDArray[np.uint32], starts: NDArray[np.int64]
     ) -> None:
         """Rows that list supervoxels twice, out of order, or without voxels are looked into."""
         wrong = counts == 0
@@ -163,7 +156,7 @@ class RowPass:
         unordered[starts] = False
         wrong |= unordered
         for k in np.unique(np.searchsorted(starts, np.flatnonzero(wrong), side="right") - 1).tolist():
-            self.sums.mark(chunk.writers[k], supervoxels[starts[k] : starts[k] + 1])
+            self.sums.mark(int(writers[k]), supervoxels[starts[k] : starts[k] + 1])
 
     def _check_members(
         self, chunk: _Chunk, writers: NDArray[np.int64], row: NDArray[np.int64], supervoxels: U64s, bodies: U64s
@@ -178,11 +171,10 @@ class RowPass:
         remapped = self.mappings.remapped
         if not remapped:
             return
-        combos: dict[tuple[Pattern, int], int] = {}
-        combo = np.array([combos.setdefault(seen, len(combos)) for seen in chunk.seen_by], np.int64)
+        places = np.array(chunk.places, np.int64)
         for version, moved in remapped.items():
-            sees = [self.exam.lineage.seen(pattern).get(version) == place for pattern, place in combos]
-            rows = np.array(sees, np.bool_)[combo] & (writers != version)
+            sees = [self.exam.lineage.seen(pattern).get(version) == place for pattern, place in chunk.numbers]
+            rows = np.array(sees, np.bool_)[places] & (writers != version)
             if not rows.any():
                 continue
             at = rows[row]
@@ -193,11 +185,3 @@ class RowPass:
             wrong = self.mappings.at(version).bodies(found) != body
             if wrong.any():
                 self.sums.mark(version, found[wrong])
-
-
-def _signed(change: tuple[int, int | None, int | None]) -> Iterator[tuple[int, int]]:
-    _, now, before = change
-    if now is not None:
-        yield now, 1
-    if before is not None:
-        yield before, -1

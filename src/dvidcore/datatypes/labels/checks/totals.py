@@ -44,8 +44,6 @@ class Totals:
 
     def add(self, events: NDArray[np.int64], bodies: NDArray[np.uint64], voxels: NDArray[np.int64]) -> None:
         """Adds rows: ``events`` (n, 3) are version, row, 1 or -1; the others are of each row."""
-        if not len(events):
-            return
         body = bodies[events[:, 1]]
         order = np.lexsort((events[:, 0], body))
         body, events = body[order], events[order]

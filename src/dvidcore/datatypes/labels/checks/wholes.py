@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def check_counters(data: LabelEngine, exam: Examination, largest: int, bodies: Mapping[int, int]) -> None:
     """No label is above what was given out: ``largest`` of all labels, and by version the largest body that it wrote.
 
-    With ``set-nextlabel`` labels are given out from where it says, so that counts too.
+    With ``set-nextlabel`` labels are given out from where it says, so that counts too, as does what was ingested.
     """
     repairs = Repairs(data, exam)
     try:
@@ -31,7 +31,7 @@ def check_counters(data: LabelEngine, exam: Examination, largest: int, bodies: M
     except struct.error:
         exam.found("counters", "the next label", "damaged", f"above {largest}")
         return
-    if largest > max(now.maximum, now.next_label):
+    if largest > max(now.maximum, now.next_label, now.ingested):
         exam.found("counters", "the repo-wide maximum", now.maximum, f"at least {largest}", repairable=True)
         repairs.write(data.repo.dag.root.id, lambda tx: tx.raise_maximum(0, largest))
     for version, body in sorted(bodies.items()):

@@ -27,8 +27,8 @@ ZYX_BYTES = 12
 """Of the block coordinates at the end of a prefix key."""
 PART = 4 << 20
 """Bytes of blocks that one task of the pool reads or writes."""
-HELD = 16 << 20
-"""Bytes of blocks that are unpacked at a time where a single row of blocks is very long."""
+HELD = 1 << 19
+"""Bytes of blocks that one task has in memory: few, so that they stay in the processor's cache."""
 SLAB = 16 << 20
 """Bytes of voxels that a streamed answer produces at a time."""
 
@@ -132,23 +132,35 @@ class StoredBlocks:
 
     def _fill(self, view: View, out: NDArray[Any], offset: ZYX) -> None:
         """Reads the box of ``out`` at ``offset`` into it."""
-        size = out.shape[:3]
-        box = BlockBox.covering(offset, size, self.block)
+        box = BlockBox.covering(offset, out.shape[:3], self.block)
         most = max(1, HELD // self.block_bytes)
-        split = len(box) > most
-        if split:
-            out.fill(self.background)
+        found: Keys = []
         keys: Keys = []
         values: Values = []
         for key, value in self.rows(view, box):
             keys.append(key)
             values.append(value)
-            if split and len(values) == most:
+            if len(values) == most:
                 self._gather(out, offset, keys, values)
+                found += keys
                 keys, values = [], []
-        if not split and len(values) < len(box):
-            out.fill(self.background)
         self._gather(out, offset, keys, values)
+        found += keys
+        if len(found) < len(box):
+            self._blank(out, offset, box, found)
+
+    def _blank(self, out: NDArray[Any], offset: ZYX, box: BlockBox, found: Keys) -> None:
+        """Fills what lies in blocks of the box that are not stored with the background."""
+        if not found:
+            out.fill(self.background)
+            return
+        absent = np.ones(box.shape, np.bool_)
+        z, y, x = (zyx_array(found, len(self.prefix)) - box.low).T
+        absent[z, y, x] = False
+        start = [low * b - o for low, b, o in zip(box.low, self.block, offset, strict=True)]
+        for at in np.argwhere(absent).tolist():
+            low = [s + a * b for s, a, b in zip(start, at, self.block, strict=True)]
+            out[tuple(slice(max(0, a), a + b) for a, b in zip(low, self.block, strict=True))] = self.background
 
     def _gather(self, out: NDArray[Any], offset: ZYX, keys: Keys, values: Values) -> None:
         if values:

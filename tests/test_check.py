@@ -24,7 +24,7 @@ from dvidcore.storage.engine import Batch
 from dvidcore.storage.keys import STAGE, data_prefix, kind_range, log_key, u64_of, version_bytes
 from dvidcore.storage.versioned import KeyConflict, View
 from dvidcore.versions import DAG, Node
-from test_labelmap_writes import SIDE, World, random_step, random_volume
+from test_labelmap_writes import SIDE, World, random_step, random_volume, stream
 
 
 @pytest.fixture
@@ -284,6 +284,76 @@ def test_extents_must_touch_all_blocks_with_labels(world: World) -> None:
     assert kinds(found(world.database)) == {"extents"}
     assert check(world.database, repair=True).clean
     world.compare_all()
+
+
+def test_an_unversioned_instance_is_checked_once(database: Database) -> None:
+    client = Client(database)
+    root = client.repo()
+    settings = {"BlockSize": f"{SIDE},{SIDE},{SIDE}", "versioned": "false"}
+    path = client.instance(root, "seg", "labelmap", **settings)
+    client.commit(root)
+    child = path.replace(root, client.child(root))
+    assert client.post(f"{child}/blocks", stream({ZYX(0, 0, 0): np.full((SIDE,) * 3, 5, np.uint64)})).status == 200
+    assert found(database, strict=True) == []
+    engine = database.stores["main"]
+    ((key, value),) = engine.scan(*kind_range(next(iter(database.repos.values())).instances["seg"].id, INDEX))
+    batch = Batch()
+    batch.put(key, _more_voxels(bytes(value)))
+    engine.write(batch)
+    assert [(f.kind, f.version) for f in found(database)] == [("body", root), ("index", root)]
+    assert check(database, repair=True).clean
+
+
+def merged_as_they_are(world: World, one: Node, other: Node) -> Node:
+    """Two versions merged, and nothing that is derived from both made to agree."""
+    for node in (one, other):
+        world.database.commit(world.repo, world.repo.dag.nodes[node.id], note="", log=[])
+    return world.database.merge(world.repo, [world.repo.dag.nodes[node.id] for node in (one, other)])
+
+
+def test_what_merged_versions_disagree_on_is_mended_in_the_merge(world: World) -> None:
+    root = world.open[0]
+    volume = np.full((SIDE, SIDE, SIDE), 5, np.uint64)
+    volume[0], volume[1], volume[2] = 6, 7, 8
+    world.post_raw(root, ZYX(0, 0, 0), volume)
+    one, other = world.child(root), world.child(world.repo.dag.nodes[root.id], "other")
+    world.merge(one, 5, [6])
+    world.merge(one, 8, [7])
+    world.post_raw(other, ZYX(0, 0, 2), volume)
+    merged = merged_as_they_are(world, one, other)
+    findings = found(world.database)
+    assert findings and {f.version for f in findings} == {merged.uuid}
+    assert check(world.database, repair=True).clean
+    model = world.models[merged.id] = world.models[one.id].copy()
+    model.write(ZYX(0, 0, 2), volume)
+    world.compare_all()
+
+
+def test_rows_in_conflict_are_mended_where_their_block_is_not(world: World) -> None:
+    root = world.open[0]
+    volume = np.full((SIDE, SIDE, SIDE), 5, np.uint64)
+    volume[0], volume[1] = 6, 7
+    world.post_raw(root, ZYX(0, 0, 0), volume)
+    one, other = world.child(root), world.child(world.repo.dag.nodes[root.id], "other")
+    world.merge(one, 5, [6])
+    world.merge(other, 5, [7])
+    merged = merged_as_they_are(world, one, other)
+    (finding,) = [f for f in found(world.database) if f.kind == "index"]
+    assert finding.version == merged.uuid and "in conflict" in finding.stored
+    assert check(world.database, repair=True).clean
+    model = world.models[merged.id] = world.models[one.id].copy()
+    model.mapping |= {7: 5}
+    world.compare_all()
+
+
+def test_blocks_in_conflict_say_nothing(world: World) -> None:
+    root = world.open[0]
+    world.post_raw(root, ZYX(0, 0, 0), np.full((SIDE,) * 3, 5, np.uint64))
+    one, other = world.child(root), world.child(world.repo.dag.nodes[root.id], "other")
+    world.post_raw(one, ZYX(0, 0, 0), np.full((SIDE,) * 3, 6, np.uint64))
+    world.post_raw(other, ZYX(0, 0, 0), np.full((SIDE,) * 3, 7, np.uint64))
+    merged_as_they_are(world, one, other)
+    assert found(world.database) == []
 
 
 # -- the rest of a store -----------------------------------------------------------------------------------------------

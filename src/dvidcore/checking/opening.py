@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dvidcore import config as configuration
-from dvidcore.api.start import open_database
 from dvidcore.config import Config
 from dvidcore.errors import StoreError
+from dvidcore.opening import open_database
 from dvidcore.repos import Database
 from dvidcore.storage.folder import Folder
 

@@ -52,6 +52,7 @@ def check(
             outcome.left += not finding.repaired
         report(finding)
 
+    database.wait_for_deletions()  # else the rows of what was deleted would be anybody's
     if not instance:
         for name in database.stores:
             check_store(database, name, tell, repair=repair)

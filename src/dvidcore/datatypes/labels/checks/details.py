@@ -135,6 +135,7 @@ class Details:
             there = None
             writers = " and ".join(self.exam.lineage.uuids[writer] for writer in conflict.writers)
             stored_text = f"in conflict between versions {writers}"
+            self.repairs.write(version, lambda tx: tx.batch.delete(self.data.rows.index(*pair)))
         else:
             stored_text = _text(b"" if there is None else bytes(there))
         old = b"" if there is None else bytes(there)

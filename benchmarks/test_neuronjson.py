@@ -1,4 +1,4 @@
-"""Queries over 200,000 annotations of 30 fields, through the WSGI application: ``pytest benchmarks/test_neuronjson.py``.
+"""Queries over 200,000 annotations of 30 fields, through the WSGI app: ``pytest benchmarks/test_neuronjson.py``.
 
 Each annotation also has the user and the time of each field, so the store holds 90 fields of it. The fields are of all
 kinds: a few values, thousands, a different one for each body, numbers, lists, and some that most bodies lack. Filling

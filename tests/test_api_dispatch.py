@@ -18,10 +18,10 @@ from waitress.buffers import ReadOnlyFileBasedBuffer
 
 from apiclient import Client
 from dvidcore.api.answers import BIG, PIECE, BufferFile
-from dvidcore.api.routing import parse_query
 from dvidcore.datatypes import base, registry
 from dvidcore.datatypes.arguments import flag, integer, text
 from dvidcore.datatypes.base import JSON, OCTETS, TEXT, Call, DataType, Reply, endpoint
+from dvidcore.datatypes.routing import parse_query
 from dvidcore.errors import Conflict, NotFound
 from dvidcore.repos import Database
 

@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from dvidcore.api.serve import main as serve
-from dvidcore.api.start import open_database
 from dvidcore.config import Config
 from dvidcore.errors import DvidError
+from dvidcore.opening import open_database
 from dvidcore.samples import Sample, sample
 
 ALIAS = "demo"

@@ -15,10 +15,10 @@ from dvidcore.api.instances import check_read_only, send_options
 from dvidcore.api.nodes import NodeEndpoints
 from dvidcore.api.repos import RepoEndpoints
 from dvidcore.api.request import Request
-from dvidcore.api.routing import Table, endpoints_of, parse_query
 from dvidcore.api.server import ServerEndpoints
 from dvidcore.api.state import Server
 from dvidcore.datatypes.base import Endpoint
+from dvidcore.datatypes.routing import Table, endpoints_of, parse_query
 from dvidcore.errors import NotFound
 
 PREFIX = "/api/"

@@ -11,9 +11,9 @@ import falcon
 from dvidcore.api.answers import send
 from dvidcore.api.body import EMPTY, body_of
 from dvidcore.api.errors import fill, translate
-from dvidcore.api.routing import Table, parse_query
 from dvidcore.api.state import Server
 from dvidcore.datatypes.base import Call, DataType
+from dvidcore.datatypes.routing import Table, parse_query
 from dvidcore.errors import BadRequest, Locked, NotFound
 from dvidcore.storage.versioned import KeyConflict
 

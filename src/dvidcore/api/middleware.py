@@ -12,8 +12,8 @@ import falcon
 from dvidcore.api.body import drain
 from dvidcore.api.core import MEASURED
 from dvidcore.api.memory import LARGE
-from dvidcore.api.routing import parse_query
 from dvidcore.api.state import Server
+from dvidcore.datatypes.routing import parse_query
 from dvidcore.errors import BadRequest, Unavailable
 
 slow = logging.getLogger("dvidcore.slow")

@@ -12,11 +12,11 @@ from typing import Any
 
 from dvidcore._version import __version__
 from dvidcore.api.core import GROUPS, PREFIX
-from dvidcore.api.routing import endpoints_of
 from dvidcore.datatypes.arguments import Query
 from dvidcore.datatypes.base import DataType, Endpoint, Part
 from dvidcore.datatypes.help import plain_path, settings_of, shown_default
 from dvidcore.datatypes.registry import datatype, type_names
+from dvidcore.datatypes.routing import endpoints_of
 
 INSTANCE = f"{PREFIX}node/{{uuid}}/{{instance}}/"
 _TAGS = {"ServerEndpoints": "server", "RepoEndpoints": "repos", "NodeEndpoints": "versions"}

@@ -1,4 +1,4 @@
-"""From a configuration to a ``Server``: logging, stores, database. No network here, so tests and tools use it too."""
+"""From a configuration to a ``Server``: logging, and the stores with their database. No network here, so tests and tools use it too."""
 
 from __future__ import annotations
 
@@ -6,51 +6,18 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from dvidcore.api.state import Server
 from dvidcore.config import Config, LoggingConfig
-from dvidcore.errors import StoreError
-from dvidcore.mutations.ids import FIRST
-from dvidcore.mutations.jsonlog import JsonLog
-from dvidcore.repos import Database, DatabaseOptions
-from dvidcore.storage import open_engine
+from dvidcore.opening import open_database
 
 log = logging.getLogger("dvidcore")
 
 _FORMAT = "time=%(asctime)s.%(msecs)03dZ level=%(levelname)s logger=%(name)s message=%(message)s"
 _BACKUPS = 100
-
-
-def open_database(config: Config) -> Database:
-    """The database of a configuration with all its stores open; closes them again where one cannot be opened.
-
-    Raises ``StoreError`` where a store is in use, damaged or of an unknown engine.
-    """
-    with ExitStack() as opened:
-        stores = {}
-        for name, store in config.stores.items():
-            try:
-                stores[name] = opened.enter_context(open_engine(store.engine, store.path, **store.options))
-            except StoreError as error:
-                raise StoreError(f"[store.{name}] {error}") from error
-        server = config.server
-        options = DatabaseOptions(
-            min_mutation_id_start=max(FIRST, server.min_mutation_id_start),
-            instance_id_gen=server.instance_id_gen,
-            instance_id_start=server.instance_id_start,
-            sync=server.sync,
-            max_data_request=server.max_data_request,
-            allow_labelmap_split=server.allow_labelmap_split,
-            former_indices=config.former_indices,
-            remote=config.remote,
-            json_log=None if config.json_log is None else JsonLog(config.json_log),
-        )
-        database = Database.open(stores, config.assignment, options=options)
-        opened.pop_all()
-    return database
 
 
 @contextmanager

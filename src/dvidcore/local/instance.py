@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 
 import orjson
 
-from dvidcore.api.routing import Table, parse_query
 from dvidcore.datatypes.base import Buffer, BytesBody, DataType, Reply
 from dvidcore.datatypes.registry import datatype
+from dvidcore.datatypes.routing import Table, parse_query
 from dvidcore.errors import BadRequest, DvidError, NotFound
 
 if TYPE_CHECKING:

@@ -39,7 +39,7 @@ def open(
     changes of committed versions; without ``sync`` what was written last may be lost with the machine, not with the
     process. Raises ``StoreError`` where the store cannot be opened: a LevelDB is one process's at a time.
     """
-    from dvidcore.api.start import open_database
+    from dvidcore.opening import open_database
 
     if (config is None) == (path is None and engine != "memory"):
         raise BadRequest("open: give either the path of a store or a configuration")

@@ -1,4 +1,4 @@
-"""neuronjson through the application: each point at which it does other than DVID, and what the recordings do not show."""
+"""neuronjson through the application: each point at which it does other than DVID, and what no recording shows."""
 
 from __future__ import annotations
 

@@ -222,7 +222,7 @@ with Database.open({"main": open_engine("lmdb", sys.argv[1])}, OneStore("main"))
 
 
 def test_processes_over_one_store_see_what_the_others_write(tmp_path: Path) -> None:
-    """Two processes write the same bodies while this one asks and writes too: no field is lost, no table out of date."""
+    """Two processes write the same bodies while this one asks and writes too: no field is lost, no table is old."""
     here = Path(__file__).resolve().parent
     environment = {**os.environ, "PYTHONPATH": str(here.parent / "src")}
     with Database.open({"main": open_engine("lmdb", str(tmp_path))}, OneStore("main")) as database:

@@ -1,8 +1,8 @@
 """An annotation: a JSON object of fields, as it is posted, stored and shown.
 
 A field whose name ends in ``_user`` or ``_time`` is a meta field: who last set the field before the ending, and when.
-An annotation is stored as the text that is answered, its members in three sections: ``bodyid`` and the other fields, the
-users, the times; the members of each sorted by name. So what is shown without its meta fields, or with some of them, is
+An annotation is stored as the text that is answered, its members in three sections: ``bodyid`` and the other fields,
+the users, the times; the members of each sorted by name. So what is shown without its meta fields, or with some of them, is
 cut out of the text and not made again. The value, before it is packed: the lengths of the first two sections (uint32,
 little-endian), then the text.
 """
@@ -39,7 +39,7 @@ def section_of(name: str) -> int:
     return USERS if name.endswith("_user") else TIMES if name.endswith("_time") else MAIN
 
 
-# -- posted --------------------------------------------------------------------------------------------------------------
+# -- posted ------------------------------------------------------------------------------------------------------------
 
 
 def body_of_key(key: str) -> int:
@@ -101,7 +101,7 @@ def _check_integers(data: bytes, what: str) -> None:
     json.loads(data, parse_int=check)
 
 
-# -- stored --------------------------------------------------------------------------------------------------------------
+# -- stored ------------------------------------------------------------------------------------------------------------
 
 
 def encode(annotation: Annotation) -> bytes:
@@ -134,7 +134,7 @@ def decode_section(payload: Buffer, section: int) -> Annotation:
     return found
 
 
-# -- shown ---------------------------------------------------------------------------------------------------------------
+# -- shown -------------------------------------------------------------------------------------------------------------
 
 
 class Selection(NamedTuple):

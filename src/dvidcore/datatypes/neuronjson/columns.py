@@ -33,12 +33,13 @@ _PIECE = 2000
 _KEPT_TEXTS = 20_000
 """Texts of values of one field that are kept while an answer is made."""
 _SCALARS = frozenset({str, int, type(None)})
+_LISTS = frozenset({bytes, tuple})
 
 
 def _value(given: Any) -> Value:
     """A JSON value as a dictionary holds it, or one that it holds already. Equal values are those of equal type."""
     kind = type(given)
-    if kind in _SCALARS or kind is bytes or kind is tuple:
+    if kind in _SCALARS or kind in _LISTS:
         found: Value = given
         return found
     if kind is bool:
@@ -80,19 +81,20 @@ class Dictionary:
         codes = self.codes
         found = list(map(codes.get, values))
         if None in found:
-            with _growing:
-                for value in {value for value, code in zip(values, found, strict=True) if code is None}:
-                    if value not in codes:
-                        self._add(value)
+            self._add({value for value, code in zip(values, found, strict=True) if code is None})
             found = list(map(codes.get, values))
         return np.array(found, smallest(len(self.by_code)))
 
-    def _add(self, value: Value) -> None:
-        code = len(self.by_code)
-        self.by_code.append(value)
-        if members := _members(value):
-            self.lists.append((code, members))
-        self.codes[value] = code
+    def _add(self, values: set[Value]) -> None:
+        codes, by_code = self.codes, self.by_code
+        with _growing:
+            for value in values:
+                if value not in codes:
+                    code = len(by_code)
+                    by_code.append(value)
+                    if type(value) in _LISTS and (members := _members(value)):
+                        self.lists.append((code, members))
+                    codes[value] = code
 
     def used(self, codes: Codes) -> Rows:
         """The codes that occur in an array, ascending, without that of absence."""
@@ -128,7 +130,7 @@ class Column:
         return Column(self.dictionary, changed).compacted()
 
     def compacted(self) -> Column:
-        """With a dictionary of its own that lacks values which no row has any more, where there are too many of these."""
+        """With a dictionary of its own without the values that no row has any more, where these are too many."""
         values = self.dictionary.by_code
         if len(values) < 2 * len(self.codes) + 1000:
             return self
@@ -224,7 +226,7 @@ class Table:
 
 
 class _Fragments:
-    """The members of JSON objects for the codes of one field, each with a comma before it; nothing for an absent value."""
+    """The members of JSON objects for the codes of one field, with a comma before each; nothing where it is absent."""
 
     def __init__(self, name: str, dictionary: Dictionary) -> None:
         self._by_code = dictionary.by_code

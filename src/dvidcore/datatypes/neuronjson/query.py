@@ -38,7 +38,7 @@ Query = dict[str, Condition]
 
 
 def parsed(body: Any) -> list[Query]:
-    """The queries of a body, one object or a list of them; BadRequest where it is neither, or an expression is wrong."""
+    """The queries of a body, an object or a list of them; BadRequest where it is neither, or an expression is wrong."""
     if isinstance(body, dict):
         body = [body]
     if not isinstance(body, list) or not body:
@@ -155,7 +155,7 @@ def _forms(number: Number) -> Iterator[int | bytes]:
         yield b"-0.0"
 
 
-# -- regular expressions -------------------------------------------------------------------------------------------------
+# -- regular expressions -----------------------------------------------------------------------------------------------
 
 
 class Expression:

@@ -106,7 +106,7 @@ class Tables:
         entry.table, entry.generation = table, generation
         return table
 
-    # -- from the store -------------------------------------------------------------------------------------------------
+    # -- from the store ------------------------------------------------------------------------------------------------
 
     def _read(self, view: View, sections: Iterable[int]) -> Table:
         """A table of some sections from all rows. O(bytes of the annotations)."""

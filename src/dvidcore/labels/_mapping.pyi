@@ -1,6 +1,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+Buffer = bytes | memoryview
+
 class Mapping:
     """Which body each supervoxel belongs to, for all versions at once.
 
@@ -29,6 +31,13 @@ class Mapping:
 
         Where a supervoxel is listed twice the last one counts. O(n). Raises ValueError, and changes nothing, for
         supervoxel 0, unequal lengths, or a version beyond 2^31 - 2.
+        """
+
+    def load(self, rows: list[tuple[bytes, Buffer]], key_offset: int) -> list[tuple[bytes, Buffer]]:
+        """Sets what rows of a store say, (key, value) each, with unique keys; answers those of other values, as they are.
+
+        A key has the supervoxel (8 bytes) at ``key_offset`` and after it the version (4 bytes), big-endian; a value is
+        the body (8 bytes, little-endian). O(n). Raises ValueError, and changes nothing, for other keys.
         """
 
     def lookup(

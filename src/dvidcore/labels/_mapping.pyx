@@ -1,7 +1,11 @@
 """The table that answers which body a supervoxel belongs to in a version."""
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+from libcpp.unordered_map cimport unordered_map
 from libcpp.utility cimport pair
 from libcpp.vector cimport vector
 cimport numpy as cnp
@@ -21,6 +25,23 @@ cdef extern from "_mapping.h" namespace "dvidcore" nogil:
         uint64_t size()
         uint64_t bytes()
     const uint32_t MAX_VERSION "dvidcore::MappingTable::MAX_VERSION"
+
+
+cdef inline uint32_t _big_endian(const uint8_t* raw) noexcept nogil:
+    return <uint32_t>raw[0] << 24 | <uint32_t>raw[1] << 16 | <uint32_t>raw[2] << 8 | raw[3]
+
+
+cdef inline uint64_t _little_endian(value) except? 0:
+    """The number in 8 bytes, of an object with at least as many."""
+    cdef Py_buffer view
+    cdef uint64_t number
+    if type(value) is bytes:
+        memcpy(&number, PyBytes_AS_STRING(value), 8)
+        return number
+    PyObject_GetBuffer(value, &view, PyBUF_SIMPLE)
+    memcpy(&number, view.buf, 8)
+    PyBuffer_Release(&view)
+    return number
 
 
 cdef class Mapping:
@@ -60,6 +81,42 @@ cdef class Mapping:
         if n:
             with nogil:
                 self.table.update(v, &keys[0], &values[0], n)
+
+    def load(self, list rows, Py_ssize_t key_offset):
+        cdef unordered_map[uint32_t, pair[vector[uint64_t], vector[uint64_t]]] by_version
+        cdef pair[vector[uint64_t], vector[uint64_t]]* entries
+        cdef bytes key
+        cdef const uint8_t* raw
+        cdef uint64_t supervoxel, body
+        cdef list others = []
+        cdef uint32_t version
+        cdef Py_ssize_t n
+        if key_offset < 0:
+            raise ValueError(f"key_offset is {key_offset}")
+        for row in rows:
+            key, value = row
+            n = len(key)
+            if n != key_offset + 12:
+                raise ValueError(f"a mapping row with a key of {n} bytes")
+            if len(value) != 8:
+                others.append(row)
+                continue
+            raw = <const uint8_t*>PyBytes_AS_STRING(key) + key_offset
+            supervoxel = <uint64_t>_big_endian(raw) << 32 | _big_endian(raw + 4)
+            version = _big_endian(raw + 8)
+            if supervoxel == 0:
+                raise ValueError("supervoxel 0 is background and cannot be mapped")
+            if version > MAX_VERSION:
+                raise ValueError(f"version {version} is not within 0 to {MAX_VERSION}")
+            body = _little_endian(value)
+            entries = &by_version[version]
+            entries.first.push_back(supervoxel)
+            entries.second.push_back(body)
+        with nogil:
+            for item in by_version:
+                self.table.update(item.first, item.second.first.data(), item.second.second.data(),
+                                  item.second.first.size())
+        return others
 
     def lookup(self, labels, const uint32_t[::1] rank, out=None):
         cdef const uint64_t[::1] given

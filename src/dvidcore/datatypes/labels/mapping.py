@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +20,8 @@ from numpy.typing import NDArray
 
 from dvidcore import labels
 from dvidcore.datatypes.labels.rows import BODY_OFFSET, Rows, unpack_u64
-from dvidcore.storage.engine import Engine, Snapshot, Value
+from dvidcore.errors import StoreError
+from dvidcore.storage.engine import Engine, Row, Snapshot, Value
 from dvidcore.storage.keys import prefix_end
 from dvidcore.storage.versioned import Ancestry, KeyConflict, View
 
@@ -314,13 +316,22 @@ class MappingCache:
 
 
 def fill(table: labels.Mapping, snapshot: Snapshot, rows: Rows) -> None:
-    """Puts all mapping rows of an instance into a table."""
-    found = snapshot.scan(*rows.mappings())
-    while chunk := list(islice(found, _CHUNK)):
-        keys = np.frombuffer(b"".join([k for k, _ in chunk]), np.uint8).reshape(len(chunk), -1)
-        supervoxels = np.ascontiguousarray(keys[:, BODY_OFFSET : BODY_OFFSET + 8]).view(">u8")[:, 0].astype(np.uint64)
-        versions = np.ascontiguousarray(keys[:, -4:]).view(">u4")[:, 0]
-        bodies = np.frombuffer(b"".join([v for _, v in chunk]), "<u8")
-        for version in np.unique(versions):
-            at = versions == version
-            table.update(int(version), supervoxels[at], bodies[at])
+    """Puts all mapping rows of an instance into a table. Raises StoreError where one is malformed."""
+    found = snapshot.stubs(*rows.mappings())
+
+    def load(chunk: list[Row]) -> None:
+        try:
+            stubs = table.load(chunk, BODY_OFFSET)
+            if stubs and table.load([(key, snapshot.load(stub)) for key, stub in stubs], BODY_OFFSET):
+                raise ValueError("a value that is no body")
+        except ValueError as e:
+            raise StoreError(f"a mapping row is corrupt: {e}") from None
+
+    with ThreadPoolExecutor(1) as worker:  # which fills the table, mostly without the GIL, while rows are read
+        ahead: list[Future[None]] = []
+        for chunk in iter(lambda: list(islice(found, _CHUNK)), []):
+            for last in ahead:
+                last.result()
+            ahead = [worker.submit(load, chunk)]
+        for last in ahead:
+            last.result()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _HEADER = struct.Struct("<4B2I")
 _RUN_BYTES = 16
+_CHUNK = 1 << 18
 _MEMORY = 4
 """Bytes that are held for each byte of a body: itself, its runs as pieces of blocks, and what is written."""
 
@@ -102,10 +103,17 @@ def cut(posted: PostedRuns, coords: NDArray[np.int32], block: Sequence[int]) -> 
 
 def blocks_met(posted: PostedRuns, block: Sequence[int]) -> NDArray[np.int32]:
     """The blocks that the runs meet, int32 (n, 3) z, y, x, each once, ascending. As for ``cut``, compare first."""
-    x, y, z, length = posted.runs.astype(np.int64).T
-    first, last = x // block[2], (x + length - 1) // block[2]
-    many = last - first + 1
-    run = np.repeat(np.arange(len(many)), many)
-    along = np.arange(len(run)) - np.repeat(np.cumsum(many) - many, many)
-    met = np.stack((z[run] // block[0], y[run] // block[1], first[run] + along), axis=1)
-    return np.unique(met, axis=0).astype(np.int32)
+    met = [_blocks_of(posted.runs[at : at + _CHUNK], block) for at in range(0, len(posted.runs), _CHUNK)]
+    return np.unique(np.concatenate(met), axis=0).astype(np.int32)
+
+
+def _blocks_of(runs: Runs, block: Sequence[int]) -> NDArray[np.int64]:
+    """As ``blocks_met``; runs that meet the same blocks count once, so this takes memory for the blocks alone."""
+    x, y, z, length = runs.astype(np.int64).T
+    ends = np.stack((z // block[0], y // block[1], x // block[2], (x + length - 1) // block[2]), axis=1)
+    spans = np.unique(ends, axis=0)
+    many = spans[:, 3] - spans[:, 2] + 1
+    span = np.repeat(np.arange(len(many)), many)
+    out: NDArray[np.int64] = spans[span, :3]
+    out[:, 2] += np.arange(len(span)) - np.repeat(np.cumsum(many) - many, many)
+    return out

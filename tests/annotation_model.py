@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections import Counter
 from random import Random
 from typing import Any
@@ -291,7 +290,3 @@ def step(world: World, random: Random) -> None:
     elif kind == "write":
         block = (random.randrange(3), random.randrange(2), 0)
         world.write(cells(random, (SIDE, SIDE, SIDE)), block, mutate=random.random() < 0.8)
-
-
-def dumped(elements: list[Element]) -> str:
-    return json.dumps(elements)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,7 @@ def box_rows(data: Annotation, view: View, offset: ZYX, size: ZYX) -> Iterator[R
     fitted = tuple(min(n, INT32_MAX - o + 1) for o, n in zip(offset, size, strict=True))
     box = BlockBox.covering(offset, fitted, data.block_size(view.snapshot))
     prefix = data.rows.block
-    if len(box) > _LOOKED_UP:
+    if math.prod(box.shape) > _LOOKED_UP:
         yield from view.snapshot.load_rows(_box_stubs(prefix, view, box))
         return
     keys = [prefix + zyx_key(*coord) for coord in box.coords()]

@@ -1,0 +1,481 @@
+"""The endpoints of annotation, and each place where it does better than DVID."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from annotation_model import SIDE, World, bare, element, in_order
+from dvidcore.mutations import log
+from dvidcore.repos import Database
+
+
+@pytest.fixture
+def world(database: Database) -> World:
+    made = World(database)
+    labels = np.zeros((32, 64, 96), np.uint64)
+    for k in range(6):
+        labels[:, :, 16 * k : 16 * k + 16] = k + 1
+    made.write(labels, mutate=False)
+    return made
+
+
+@pytest.fixture
+def plain(database: Database) -> World:
+    """Without labels: blocks of 64 voxels."""
+    made = World(database)
+    made.client.instance(made.root, "alone", "annotation")
+    return made
+
+
+def everything(world: World, name: str = "ann") -> list[dict[str, Any]]:
+    return in_order([e for part in world.get(f"{name}/all-elements").values() for e in part])
+
+
+# -- by place ----------------------------------------------------------------------------------------------------------
+
+
+def test_members_that_are_absent_or_null_are_empty_in_answers_and_unknown_ones_are_dropped(world: World) -> None:
+    world.post("ann/elements", [{"Pos": [1, 2, 3], "Kind": "Note", "More": 1}])
+    world.post("ann/elements", [{"Pos": [1, 2, 4], "Kind": "Gap", "Tags": None, "Prop": None, "Rels": None}])
+    assert everything(world) == [element((1, 2, 3)), element((1, 2, 4), "Gap")]
+    raw = world.ask("GET", "ann/elements/1_1_1/1_2_3").body
+    assert raw == b'[{"Pos":[1,2,3],"Kind":"Note","Tags":[],"Prop":{},"Rels":[]}]'
+    assert world.ask("GET", "ann/label/1").body.count(b'"Rels"') == 0
+
+
+def test_a_box_has_its_first_and_its_last_voxel(world: World) -> None:
+    corners = [(x, y, z) for x in (-33, -32, 31, 32) for y in (0, 64) for z in (-1, 5)]
+    world.put(*(element(pos) for pos in corners))
+    for size, offset in (((65, 65, 7), (-32, 0, -1)), ((1, 1, 1), (32, 64, 5)), ((66, 1, 1), (-33, 64, 5))):
+        high = [o + n - 1 for o, n in zip(offset, size, strict=True)]
+        inside = [
+            element(pos) for pos in corners if all(o <= p <= h for o, p, h in zip(offset, pos, high, strict=True))
+        ]
+        path = f"{'_'.join(map(str, size))}/{'_'.join(map(str, offset))}"
+        assert in_order(world.get(f"ann/elements/{path}")) == in_order(inside)
+        blocks = world.get(f"ann/blocks/{path}")
+        assert {tuple(map(int, key.split(","))) for key in blocks} >= {
+            tuple(p // SIDE for p in e["Pos"]) for e in inside
+        }
+    whole = "4294967_4294967_4294967/-2147483_-2147483_-2147483"
+    assert len(world.get(f"ann/elements/{whole}")) == len(corners)
+    assert len(world.get("ann/elements/2147483647_2147483647_2147483647/-40_-40_-40")) == len(corners)
+
+
+def test_positions_reach_to_the_ends_of_int32(world: World) -> None:
+    low, high = -(2**31), 2**31 - 1
+    world.put(
+        element((low, low, low), rels=[("GroupedWith", (high, high, high))]),
+        element((high, high, high), rels=[("GroupedWith", (low, low, low))]),
+    )
+    assert everything(world) == in_order(list(world.state.elements.values()))
+    assert world.get(f"ann/elements/1_1_1/{high}_{high}_{high}") == [world.state.elements[high, high, high]]
+    assert world.get(f"ann/elements/5_5_5/{high}_{high}_{high}") == [world.state.elements[high, high, high]]
+    world.delete((high, high, high))
+    assert everything(world) == [element((low, low, low))]
+
+
+def test_a_box_of_many_blocks_is_scanned_and_one_of_few_is_looked_up(world: World) -> None:
+    world.put(*(element((32 * k, 32 * (k % 7), 32 * (k % 5))) for k in range(40)))
+    for size, offset in (((2000, 300, 300), (0, 0, 0)), ((900, 100, 70), (33, 31, 30)), ((70, 70, 70), (31, 31, 31))):
+        high = [o + n - 1 for o, n in zip(offset, size, strict=True)]
+        path = f"{'_'.join(map(str, size))}/{'_'.join(map(str, offset))}"
+        wanted = [
+            e
+            for pos, e in world.state.elements.items()
+            if all(o <= p <= h for o, p, h in zip(offset, pos, high, strict=True))
+        ]
+        assert in_order(world.get(f"ann/elements/{path}")) == in_order(wanted)
+        found = world.get(f"ann/blocks/{path}")
+        touched = {
+            ",".join(str(p // SIDE) for p in pos)
+            for pos in world.state.elements
+            if all(o // SIDE <= p // SIDE <= h // SIDE for o, p, h in zip(offset, pos, high, strict=True))
+        }
+        assert set(found) == touched
+
+
+def test_large_answers_are_streamed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.put(*(element((k, k % 64, k % 32), prop={"n": str(k)}) for k in range(3000)))
+    expected = in_order(list(world.state.elements.values()))
+    monkeypatch.setattr("dvidcore.datatypes.annotation.reading.WHOLE", 20_000)
+    assert everything(world) == expected
+    assert in_order(world.get("ann/elements/4000_64_64/0_0_0")) == expected
+    on_one = in_order([bare(e) for e in world.state.on(3)])
+    assert in_order(world.get("ann/label/3")) == on_one
+
+
+def test_scan_counts_blocks(world: World) -> None:
+    assert world.get("ann/scan") == {"num kv pairs": 0, "num empty blocks": 0}
+    world.put(element((1, 1, 1)), element((2, 1, 1)), element((40, 1, 1)))
+    assert world.get("ann/scan?keysOnly=true&byCoord=true")["num kv pairs"] == 2
+    world.delete((40, 1, 1))
+    assert world.get("ann/scan") == {"num kv pairs": 1, "num empty blocks": 0}
+
+
+def test_elements_of_an_roi_of_this_version_and_of_another(world: World) -> None:
+    world.client.instance(world.root, "brain", "roi")
+    world.put(element((1, 1, 1)), element((40, 1, 1)), element((70, 40, 1)), element((-1, -1, -1)))
+    world.post("brain/roi", [[0, 0, 0, 1], [-1, -1, -1, -1]])
+    first = world.node
+    world.branch()
+    world.post("brain/roi", [[0, 1, 2, 2]])
+    assert [e["Pos"] for e in in_order(world.get("ann/roi/brain"))] == [[70, 40, 1]]
+    before = [[-1, -1, -1], [1, 1, 1], [40, 1, 1]]
+    assert [e["Pos"] for e in in_order(world.get(f"ann/roi/brain,{first}"))] == before
+    world.client.instance(world.node, "coarse", "roi", BlockSize="64,64,64")
+    assert "64, 64, 64" in world.refused("GET", "ann/roi/coarse")
+    for bad in ("nosuch", "brain,", f"brain,{first},x", "brain,ffffff", "seg"):
+        world.refused("GET", f"ann/roi/{bad}")
+    other = world.client.repo()
+    assert "not in repo" in world.refused("GET", f"ann/roi/brain,{other}")
+
+
+# -- errors name what is wrong (§7.7, §7.14) ---------------------------------------------------------------------------
+
+GOOD = {"Pos": [900, 1, 1], "Kind": "Note"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"Kind": "Note"}, "Pos: null"),
+        ({"Pos": [1, 2], "Kind": "Note"}, "Pos: [1,2]"),
+        ({"Pos": [1, 2, 3, 4], "Kind": "Note"}, "Pos: [1,2,3,4]"),
+        ({"Pos": [1, 2, True], "Kind": "Note"}, "Pos"),
+        ({"Pos": [1, 2, 2**31], "Kind": "Note"}, "Pos"),
+        ({"Pos": [1, 2, 3]}, "Kind: null is not one of Unknown, PostSyn"),
+        ({"Pos": [1, 2, 3], "Kind": "postsyn"}, 'Kind: "postsyn"'),
+        ({"Pos": [1, 2, 3], "Kind": ["Note"]}, "Kind"),
+        ({"Pos": [1, 2, 3], "Kind": "Note", "Tags": "a"}, "Tags"),
+        ({"Pos": [1, 2, 3], "Kind": "Note", "Tags": {}}, "Tags"),
+        ({"Pos": [1, 2, 3], "Kind": "Note", "Tags": ["a", ""]}, 'Tags: ""'),
+        ({"Pos": [1, 2, 3], "Kind": "Note", "Tags": ["a\0"]}, "NUL"),
+        ({"Pos": [1, 2, 3], "Kind": "Note", "Tags": ["ä" * 3000]}, "4096 bytes"),
+        ({"Pos": [1, 2, 3], "Kind": "Note", "Prop": {"a": 1}}, 'Prop: the value of "a"'),
+        ({"Pos": [1, 2, 3], "Kind": "Note", "Prop": []}, "Prop"),
+        ({"Pos": [1, 2, 3], "Kind": "Note", "Rels": {}}, "Rels"),
+        ({"Pos": [1, 2, 3], "Kind": "Note", "Rels": "x"}, "Rels"),
+        ({"Pos": [1, 2, 3], "Kind": "Note", "Rels": [1]}, "Rels"),
+        ({"Pos": [1, 2, 3], "Kind": "Note", "Rels": [{"Rel": "Friend", "To": [1, 2, 3]}]}, 'Rel: "Friend"'),
+        ({"Pos": [1, 2, 3], "Kind": "Note", "Rels": [{"Rel": "PreSynTo", "To": [1, 2]}]}, "To: [1,2]"),
+        ([1, 2, 3], "JSON object"),
+    ],
+)
+def test_an_error_names_the_element_by_index_and_position_and_nothing_is_stored(
+    world: World, wrong: Any, words: str
+) -> None:
+    text = world.refused("POST", "ann/elements", [GOOD, GOOD, wrong])
+    assert "element 2" in text and words in text
+    if isinstance(wrong, dict) and "Pos" in wrong:
+        assert f"element 2 at {orjson.dumps(wrong['Pos']).decode()}" in text
+    assert everything(world) == []
+    assert "element 0" in world.refused("POST", "ann/blocks", {"0,0,0": [wrong]})
+    assert "label 5: element 0" in world.refused("POST", "ann/labels", {"5": json.dumps([wrong])})
+    assert everything(world) == []
+
+
+@pytest.mark.parametrize("size", ["0_1_1", "1_-5_1", "1_1", "a_1_1"])
+def test_sizes_below_one_are_refused(world: World, size: str) -> None:
+    assert "size" in world.refused("GET", f"ann/elements/{size}/0_0_0")
+    assert "size" in world.refused("GET", f"ann/blocks/{size}/0_0_0")
+
+
+def test_blocks_take_only_elements_of_theirs(world: World) -> None:
+    text = world.refused("POST", "ann/blocks", {"0,0,0": [element((5, 5, 5))], "1,0,0": [element((5, 6, 5))]})
+    assert 'block "1,0,0"' in text and "[5, 6, 5]" in text and "[32, 32, 32]" in text
+    assert everything(world) == []
+    for bad in ({"0,0": []}, {"a,0,0": []}, {"0,0,0": {}}, [], "x"):
+        world.refused("POST", "ann/blocks", bad)
+    world.post("ann/blocks", {"0,0,0": None, "0,0,1": []})
+    assert world.get("ann/all-elements") == {}
+
+
+def test_bad_relationships_word_is_refused(world: World) -> None:
+    assert "relationships" in world.refused("GET", "ann/label/1?relationships=yes")
+    assert world.get("ann/label/1?relationships=false") == []
+
+
+# -- editing -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_move_within_one_body_and_block_is_seen_everywhere(world: World) -> None:
+    """§7.1"""
+    world.put(element((1, 1, 1), "PreSyn", ["t"], rels=[("PreSynTo", (70, 1, 1))]))
+    world.put(element((70, 1, 1), "PostSyn", rels=[("PostSynTo", (1, 1, 1))]))
+    world.move((1, 1, 1), (2, 3, 4))
+    world.agree()
+    world.move((2, 3, 4), (-70, 3, 4))
+    world.agree()
+    assert world.get("ann/label/1") == []
+    world.move((70, 1, 1), (71, 1, 1))
+    world.agree()
+
+
+def test_one_element_gains_a_tag_while_another_loses_it(world: World) -> None:
+    """§7.4"""
+    world.put(element((1, 1, 1), tags=["t"]), element((2, 1, 1)), element((3, 1, 1), tags=["t"]))
+    world.put(element((1, 1, 1)), element((2, 1, 1), tags=["t"]), element((3, 1, 1), tags=["t", "u", "t"]))
+    assert [e["Pos"] for e in in_order(world.get("ann/tag/t"))] == [[2, 1, 1], [3, 1, 1]]
+    assert world.get("ann/tag/u") == [bare(element((3, 1, 1), tags=["t", "u", "t"]))]
+
+
+def test_of_a_position_named_twice_the_later_element_counts(world: World) -> None:
+    """§7.5"""
+    world.put(element((1, 1, 1), "Gap", ["a"]), element((1, 1, 1), "PreSyn", ["b"]))
+    world.agree()
+    assert everything(world) == [element((1, 1, 1), "PreSyn", ["b"])]
+    world.post("ann/blocks", {"0,0,0": [element((1, 1, 1), "Gap"), element((1, 1, 1), "Note")]})
+    assert everything(world) == [element((1, 1, 1))]
+
+
+@pytest.mark.parametrize("there", [(2, 1, 1), (90, 50, 1)])
+def test_an_element_is_not_moved_onto_another(world: World, there: tuple[int, int, int]) -> None:
+    """§7.6"""
+    world.put(element((1, 1, 1), tags=["a"]), element(there, "Gap", ["b"]))
+    text = world.refused("POST", f"ann/move/1_1_1/{'_'.join(map(str, there))}")
+    assert str(list(there)) in text
+    world.agree()
+    world.post("ann/move/1_1_1/1_1_1")
+    world.agree()
+    assert "no element" in world.refused("POST", "ann/move/9_9_9/9_9_9")
+
+
+def test_deleting_fixes_the_partners_that_the_element_names_and_those_of_its_block(world: World) -> None:
+    """§7.8: the relationships of others stay, as the help says."""
+    gone = element((1, 1, 1), "PreSyn", rels=[("PreSynTo", (90, 1, 1)), ("GroupedWith", (1, 1, 1))])
+    named = element((90, 1, 1), "PostSyn", rels=[("PostSynTo", (1, 1, 1)), ("GroupedWith", (5, 1, 1))])
+    near = element((5, 1, 1), prop={"text": '"To":[1,1,1]'}, rels=[("ConvergentTo", (1, 1, 1))])
+    far = element((-90, 1, 1), rels=[("ConvergentTo", (1, 1, 1))])
+    world.put(gone, named, near, far)
+    world.delete((1, 1, 1))
+    world.agree()
+    after = {tuple(e["Pos"]): e["Rels"] for e in everything(world)}
+    assert after[5, 1, 1] == [] and after[90, 1, 1] == [{"Rel": "GroupedWith", "To": [5, 1, 1]}]
+    assert after[-90, 1, 1] == far["Rels"]
+    assert "does not name, stay" in " ".join(world.ask("GET", "ann/help").text.split())
+    assert "no element" in world.refused("DELETE", "ann/element/1_1_1")
+
+
+def test_an_element_that_relates_to_itself_is_moved_as_a_whole(world: World) -> None:
+    world.put(element((1, 1, 1), rels=[("GroupedWith", (1, 1, 1)), ("GroupedWith", (2, 1, 1))]))
+    world.move((1, 1, 1), (40, 1, 1))
+    expected = element((40, 1, 1), rels=[("GroupedWith", (40, 1, 1)), ("GroupedWith", (2, 1, 1))])
+    assert everything(world) == [expected]
+
+
+# -- tags and relationships --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tag", ["user:someone@place.org", "with space", "ünï", "a%b", "q?x=1&y", '"', "ab"])
+def test_any_text_can_be_a_tag(world: World, tag: str) -> None:
+    from urllib.parse import quote
+
+    world.put(element((1, 1, 1), tags=[tag]), element((2, 1, 1), tags=["a", tag + "b"]))
+    assert [e["Pos"] for e in world.get(f"ann/tag/{quote(tag, safe='')}")] == [[1, 1, 1]]
+
+
+def test_verbose_relationships_say_what_partners_are(world: World) -> None:
+    world.put(
+        element((1, 1, 1), "PreSyn", ["a"], rels=[("PreSynTo", (2, 1, 1)), ("PreSynTo", (90, 1, 1))]),
+        element((2, 1, 1), "PostSyn", ["x"], {"conf": "1"}),
+        element((3, 1, 1), "Note", ["a"], rels=[("GroupedWith", (4, 1, 1)), ("GroupedWith", (50, 50, 1))]),
+        element((4, 1, 1), "Unknown"),
+    )
+    found = {tuple(e["Pos"]): e["Rels"] for e in world.get("ann/tag/a?relationships=verbose")}
+    assert found[1, 1, 1] == [
+        {"Rel": "PreSynTo", "To": [2, 1, 1], "Kind": "PostSyn", "Tags": ["x"], "Prop": {"conf": "1"}},
+        {"Rel": "PreSynTo", "To": [90, 1, 1]},
+    ]
+    assert found[3, 1, 1] == [{"Rel": "GroupedWith", "To": [4, 1, 1]}, {"Rel": "GroupedWith", "To": [50, 50, 1]}]
+    on_body = world.get("ann/label/1?relationships=verbose")
+    assert {tuple(e["Pos"]): e["Rels"] for e in on_body}[1, 1, 1] == found[1, 1, 1]
+
+
+# -- versions ----------------------------------------------------------------------------------------------------------
+
+
+def test_locked_versions_take_no_change(world: World) -> None:
+    world.put(element((1, 1, 1)))
+    world.client.commit(world.node)
+    for verb, path, body in (
+        ("POST", "elements", []),
+        ("POST", "blocks", {}),
+        ("POST", "labels", {}),
+        ("POST", "reload", None),
+        ("POST", "move/1_1_1/2_1_1", None),
+        ("DELETE", "element/1_1_1", None),
+        ("POST", "sync", {"sync": ""}),
+    ):
+        assert "committed" in world.refused(verb, f"ann/{path}", body)
+    world.agree()
+
+
+def test_emptied_rows_leave_no_tombstones_in_a_root(world: World, database: Database) -> None:
+    engine = database.stores["main"]
+    before = {key for key, _ in engine.scan(b"\x01", b"\x02")}
+    world.put(*(element((k, 1, 1), "PreSyn", ["a"]) for k in range(20)))
+    for k in range(20):
+        world.delete((k, 1, 1))
+    extra = {key[5] for key, _ in engine.scan(b"\x01", b"\x02") if key not in before}
+    assert extra == {0x20}  # the block size; the generations were there
+
+
+# -- size of blocks (§7.10) --------------------------------------------------------------------------------------------
+
+
+def test_the_first_write_fixes_the_block_size(plain: World) -> None:
+    plain.post("alone/elements", [element((70, 70, 70), tags=["a"])])
+    assert list(plain.get("alone/all-elements")) == ["1,1,1"]
+    plain.write(np.full((32, 64, 96), 7, np.uint64))
+    plain.post("alone/sync", {"sync": "seg"})
+    assert list(plain.get("alone/all-elements")) == ["1,1,1"]
+    plain.post("alone/elements", [element((40, 5, 5)), element((95, 63, 31), "Gap")])
+    assert list(plain.get("alone/blocks/1_1_1/0_0_0")) == ["0,0,0"]
+    assert {tuple(e["Pos"]) for e in plain.get("alone/label/7")} == {(40, 5, 5), (95, 63, 31)}
+    half = np.full((32, 32, 32), 8, np.uint64)
+    plain.write(half, (2, 1, 0))
+    assert [e["Pos"] for e in plain.get("alone/label/8")] == [[95, 63, 31]]
+    assert [e["Pos"] for e in plain.get("alone/label/7")] == [[40, 5, 5]]
+
+
+def test_before_the_first_write_the_block_size_is_that_of_the_labels(plain: World) -> None:
+    client, root = plain.client, plain.root
+    client.instance(root, "fine", "labelmap", BlockSize="16,32,64")
+    client.instance(root, "late", "annotation")
+    plain.post("late/sync", {"sync": "fine"})
+    plain.post("late/elements", [element((17, 33, 65))])
+    assert list(plain.get("late/all-elements")) == ["1,1,1"]
+
+
+# -- as they are -------------------------------------------------------------------------------------------------------
+
+
+def test_posted_blocks_replace_and_reload_makes_tags_and_bodies_follow(world: World) -> None:
+    old = element((1, 1, 1), "PreSyn", ["a"])
+    world.put(old, element((40, 1, 1), "Gap", ["a"]))
+    new = [element((2, 1, 1), "Note", ["b"]), element((3, 1, 1), "PostSyn", ["a"])]
+    world.post("ann/blocks", {"0,0,0": new})
+    assert world.get("ann/tag/b") == []
+    assert [e["Pos"] for e in in_order(world.get("ann/tag/a"))] == [[1, 1, 1], [40, 1, 1]]
+    assert world.get("sizes/count/1/PreSyn") == {"Label": 1, "PreSyn": 1}
+    assert [f.kind for f in world.findings()] and not any(f.serious for f in world.findings())
+    reload(world, "ann")
+    del world.state.elements[1, 1, 1]
+    world.state.elements |= {tuple(e["Pos"]): e for e in new}
+    world.agree()
+    assert world.findings() == []
+
+
+def reload(world: World, name: str) -> None:
+    world.post(f"{name}/reload")
+    wait(world, name)
+    assert "Reload" not in world.get(f"{name}/info")["Extended"]
+
+
+def wait(world: World, name: str) -> None:
+    repo, node = world.database.resolve(world.node)
+    data = world.client.server.instances.named(repo, name)
+    assert data.reloads.wait(node.id, 30)  # type: ignore[attr-defined]
+
+
+def test_posted_labels_replace_entries_and_nothing_else(world: World) -> None:
+    world.put(element((1, 1, 1), "PreSyn"), element((2, 1, 1), "Gap"))
+    given = [{"Pos": [2, 1, 1], "Kind": "Gap", "Tags": [], "Prop": {}}, {"Pos": [700, 1, 1], "Kind": "Note"}]
+    world.post("ann/labels", {"1": json.dumps(given), "77": json.dumps(given[1:]), "0": json.dumps(given)})
+    assert [e["Pos"] for e in in_order(world.get("ann/label/1"))] == [[2, 1, 1], [700, 1, 1]]
+    assert world.get("ann/label/77") == [bare(element((700, 1, 1)))]
+    assert world.get("ann/label/77?relationships=true") == []
+    assert len(everything(world)) == 2
+    for bad in ({"x": "[]"}, {"-5": "[]"}, {"5": []}, {"5": "x"}, {"5": "{}"}, {"5": ""}, [], {str(2**64): "[]"}):
+        world.refused("POST", "ann/labels", bad)
+    assert "label 6" in world.refused("POST", "ann/labels", {"5": "[]", "6": "[1]"})
+    reload(world, "ann")
+    world.agree()
+
+
+# -- following ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_mutated_block_on_merged_bodies_moves_elements_between_bodies(world: World) -> None:
+    """§7.2"""
+    world.put(*(element((x, 1, 1), "PreSyn") for x in (1, 20, 40, 60)))
+    world.merge(1, 2, 3)
+    world.agree()
+    block = np.full((32, 32, 32), 2, np.uint64)
+    block[:, :, 16:] = 9
+    world.write(block)
+    world.agree()
+    assert [e["Pos"] for e in in_order(world.get("ann/label/1"))] == [[1, 1, 1], [40, 1, 1]]
+    assert world.get("ann/label/2") == []
+
+
+def test_blocks_written_anew_take_elements_from_their_old_bodies(world: World) -> None:
+    """§7.11"""
+    world.put(element((1, 1, 1), "PreSyn"), element((1, 40, 1), "PreSyn"))
+    world.write(np.full((32, 32, 32), 50, np.uint64), mutate=False)
+    world.agree()
+    world.write(np.zeros((32, 32, 32), np.uint64), mutate=False)
+    world.agree()
+    assert world.get("ann/label/50") == []
+
+
+def test_elements_from_before_a_sync_are_indexed_by_voxel_writes_and_by_reload(world: World) -> None:
+    world.client.instance(world.root, "late", "annotation")
+    world.post("late/elements", [element((1, 1, 1)), element((90, 1, 1))])
+    world.post("late/sync", {"sync": "seg"})
+    assert world.get("late/label/1") == []
+    world.merge(4, 1)
+    assert world.get("late/label/4") == []
+    world.write(np.full((32, 32, 32), 60, np.uint64))
+    assert [e["Pos"] for e in world.get("late/label/60")] == [[1, 1, 1]]
+    reload(world, "late")
+    assert [e["Pos"] for e in world.get("late/label/6")] == [[90, 1, 1]]
+
+
+def test_without_a_sync_nothing_follows_and_edits_still_find_old_entries(world: World) -> None:
+    world.put(element((1, 1, 1), "PreSyn"), element((20, 1, 1), "PreSyn"))
+    world.post("ann/sync?replace=true", {"sync": ""})
+    world.post("seg/merge", [5, 1])
+    assert len(world.get("ann/label/1")) == 1
+    assert world.ask("DELETE", "ann/element/1_1_1").status == 200
+    assert world.get("ann/label/1") == []
+    world.post("ann/elements", [element((20, 1, 1), "PreSyn")])
+    assert world.get("ann/label/2") == []
+
+
+def test_only_label_types_can_be_followed(world: World) -> None:
+    for bad in ({"sync": "nosuch"}, {"sync": "ann"}, {"sync": "seg,sizes"}, {"x": "seg"}, "x", {"sync": 1}):
+        world.refused("POST", "ann/sync", bad)
+    assert world.get("ann/info")["Base"]["Syncs"] == ["seg"]
+
+
+# -- the log -----------------------------------------------------------------------------------------------------------
+
+
+def records(world: World) -> Iterator[dict[str, Any]]:
+    repo, node = world.database.resolve(world.node)
+    data = world.client.server.instances.named(repo, "ann")
+    with data.engine.snapshot() as snapshot:
+        for record in log.records(snapshot, data.record.id, node.id):
+            yield orjson.loads(record)
+
+
+def test_changes_are_logged_with_their_user_unless_told_off(world: World) -> None:
+    world.post("ann/elements?u=ann", [element((1, 1, 1)), element((2, 1, 1))])
+    world.post("ann/move/1_1_1/5_1_1?u=ann")
+    world.ask("DELETE", "ann/element/5_1_1")
+    world.post("ann/blocks", {"0,0,0": []})
+    world.post("ann/elements?kafkalog=off", [element((1, 1, 1))])
+    world.ask("DELETE", "ann/element/1_1_1?kafkalog=off")
+    found = list(records(world))
+    assert [r["Action"] for r in found] == ["element-post", "element-move", "element-delete", "blocks-post"]
+    assert found[0]["User"] == "ann" and found[0]["UUID"] == world.node and found[0]["Elements"] == 2
+    assert (found[1]["From"], found[1]["To"], found[2]["Point"]) == ([1, 1, 1], [5, 1, 1], [5, 1, 1])
+    assert "User" not in found[2]

@@ -304,3 +304,42 @@ def test_wide_slices_go_through_in_bands(client: Client, monkeypatch: pytest.Mon
     assert tiled.check(around(tiled)) > 40
     assert tiled.generate()["State"] == "done"
     assert tiled.check(around(tiled)) > 40
+
+
+def test_a_tile_of_many_voxels_is_cut_from_a_coarser_scale(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    uuid = client.repo()
+    gray = Volume.create(client, uuid=uuid, BlockSize="16,16,16", MaxDownresLevel="2")
+    voxels = noise(7, (16, 96, 112))
+    gray.put(voxels, (0, 0, 0))
+    path = client.instance(uuid, "tiles", "imagetile", Source="gray")
+    levels = {str(k): {"Resolution": [4**k, 4**k, 1], "TileSize": [24, 24, 24]} for k in range(2)}
+    assert client.post(f"{path}/metadata", {"Levels": levels}).status == 200
+    whole = image(client.get(f"{path}/tile/xy/1/0_0_9?noblanks=true").body)
+    monkeypatch.setattr(source, "MAX_CUT", 96 * 96 // 4)
+    one = np.frombuffer(gray.get("raw/0_1_2/48_48_1/0_0_4?scale=1").body, "u1").reshape(48, 48).astype(int)
+    want = (one[0::2, 0::2] + one[1::2, 0::2] + one[0::2, 1::2] + one[1::2, 1::2]) // 4
+    got = image(client.get(f"{path}/tile/xy/1/0_0_9?noblanks=true").body)
+    assert (got == want).all() and (got != whole).any()
+    monkeypatch.setattr(source, "MAX_CUT", 96 * 96 // 17)
+    assert client.get(f"{path}/tile/xy/1/0_0_9?noblanks=true").status == 404
+    assert not image(client.get(f"{path}/tile/xy/1/0_0_9").body).any()
+
+
+def test_a_server_that_ends_interrupts_the_work() -> None:
+    store = Memory.open("")
+    database = Database.open({"main": store}, OneStore("main"))
+    client = Client(database)
+    tiled = Tiled(client, noise(5, (8, 20, 20)), (0, 0, 0))
+    task = tiled.instance().generation
+    begun = threading.Event()
+
+    def work(progress: Any) -> None:
+        while True:
+            progress.advance(0)
+            begun.set()
+
+    task.start({"Version": tiled.uuid}, 9, work)
+    assert begun.wait(30)
+    database.jobs.close()
+    assert task.known()["State"] == "interrupted"
+    database.close()

@@ -7,9 +7,11 @@ a later one as well: a task whose process died is ``interrupted``. It is then be
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +102,7 @@ class Task:
         self._mine = True
 
         def run(stop: threading.Event) -> None:
+            _yield_to_requests()
             try:
                 known.update(self._outcome(work, Progress(self, known, stop)))
                 self.write(known, sync=True)
@@ -133,6 +136,12 @@ class Task:
         batch = Batch()
         batch.put(self._key, orjson.dumps(known))
         self._data.engine.write(batch, sync=sync, guard=guard)
+
+
+def _yield_to_requests() -> None:
+    """Has this thread run when others have nothing to do, as far as the system can tell threads apart."""
+    with suppress(AttributeError, OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def _now() -> str:

@@ -19,7 +19,7 @@ from dvidcore.datatypes.imageblk.volumes import MAX_PIXELS
 from dvidcore.datatypes.imagetile import pictures
 from dvidcore.datatypes.imagetile.generating import Generating
 from dvidcore.datatypes.imagetile.levels import Level
-from dvidcore.datatypes.imagetile.source import Volume, cut
+from dvidcore.datatypes.imagetile.source import Volume
 from dvidcore.datatypes.imagetile.tiles import drawn, plane_of
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX, check_box
@@ -95,27 +95,37 @@ class ImageTile(Generating):
         columns, rows = list(_pieces(x, width, level.width(plane))), list(_pieces(y, height, level.height(plane)))
         if len(columns) * len(rows) > MAX_TILES:
             raise BadRequest(f"size: the image has {len(columns) * len(rows)} tiles, at most {MAX_TILES} are allowed")
-        image = np.zeros((height, width), np.uint8)
         with self.volume(call) as volume:
+            image = _background(volume, plane, (width, height), offset)
             for row, column in product(rows, columns):
                 point = list(offset)
                 point[plane.columns], point[plane.rows] = column.index, row.index
                 tile = self._pixels(call.view, volume, plane, ZYX(*point))
                 if tile is not None:
-                    part = tile[row.inside, column.inside]
-                    image[row.place, column.place][: part.shape[0], : part.shape[1]] = part
+                    target, part = image[row.place, column.place], tile[row.inside, column.inside]
+                    target[...] = 0
+                    target[: part.shape[0], : part.shape[1]] = part
         return image
 
     def _pixels(self, view: View, volume: Volume | None, plane: Plane, coord: ZYX) -> NDArray[np.uint8] | None:
-        """A tile of scale 0 as gray pixels; None where there is nothing to show."""
+        """A tile of scale 0 that is stored, or stands for one where the volume has nothing to show."""
         stored = self.stored_tile(view, plane, 0, coord)
         if stored is not None:
             return pictures.gray(stored, self.record.settings["Format"])
         level = self.levels()[0]
-        pixels = None if volume is None else cut(volume, plane, level, coord)
-        if pixels is None and self.record.settings["Placeholder"]:
-            return drawn(plane, level, 0, coord)
-        return pixels
+        if not self.record.settings["Placeholder"] or (volume is not None and volume.shows(plane, level, coord)):
+            return None
+        return drawn(plane, level, 0, coord)
+
+
+def _background(volume: Volume | None, plane: Plane, size: tuple[int, int], offset: ZYX) -> NDArray[np.uint8]:
+    """The image of ``size`` (columns, rows) at ``offset`` without tiles."""
+    width, height = size
+    if volume is None:
+        return np.zeros((height, width), np.uint8)
+    stop = ZYX(*(o + n for o, n in zip(offset, plane.size(width, height), strict=True)))
+    image: NDArray[np.uint8] = plane.image(volume.read(offset, stop))
+    return image
 
 
 class _Piece:

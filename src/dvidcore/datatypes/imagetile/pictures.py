@@ -23,6 +23,7 @@ FORMATS = {"lz4": 0, "png": 1, "jpg": 2}
 """DVID's numbers of the encodings, as ``info`` shows them."""
 
 _PILLOW = {"lz4": "PNG", "png": "PNG", "jpg": "JPEG"}
+_KEPT_PIXELS = 1 << 20
 _HEADER = struct.Struct("<IIBB")
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 
@@ -119,7 +120,12 @@ def placeholder(height: int, width: int, text: str) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
-@lru_cache(maxsize=64)
 def blank(height: int, width: int, kind: str, quality: int) -> bytes:
-    """A black image, encoded."""
+    """A black image, encoded; one of usual size is kept."""
+    make = _blank if height * width <= _KEPT_PIXELS else _blank.__wrapped__
+    return make(height, width, kind, quality)
+
+
+@lru_cache(maxsize=32)
+def _blank(height: int, width: int, kind: str, quality: int) -> bytes:
     return images.encode(np.zeros((height, width), np.uint8), kind, quality)

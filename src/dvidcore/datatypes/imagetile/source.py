@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -60,6 +61,28 @@ class Volume(NamedTuple):
     extents: Extents | None
     resolution: list[float]
     """Along X, Y and Z."""
+    coarse: Sequence[StoredBlocks] = ()
+    """The blocks of scales 1, 2 … where the volume has them."""
+
+    def at_scale(self, scale: int) -> Volume:
+        """The volume with voxels that are twice as long at each scale."""
+        if not scale or self.extents is None:
+            return self
+        extents = Extents(*(ZYX(*(c >> scale for c in end)) for end in self.extents))
+        return self._replace(stored=self.coarse[scale - 1], extents=extents, coarse=())
+
+    def shows(self, plane: Plane, level: Level, coord: ZYX) -> bool:
+        """Whether a tile lies within the extents, in part at least."""
+        if self.extents is None:
+            return False
+        by = level.shrink(plane)
+        axes = (
+            (plane.columns, level.width(plane) * by.columns),
+            (plane.rows, level.height(plane) * by.rows),
+            (slice_axis(plane), 1),
+        )
+        low, high = self.extents
+        return all(low[axis] // side <= coord[axis] <= high[axis] // side for axis, side in axes)
 
     def read(self, low: ZYX, high: ZYX) -> Gray:
         """The voxels from ``low`` to below ``high``, shape (z, y, x), zeros outside the extents."""
@@ -80,28 +103,54 @@ class Volume(NamedTuple):
 def cut(volume: Volume, plane: Plane, level: Level, coord: ZYX) -> Gray | None:
     """The tile of a plane and level at ``coord``, zeros outside the extents of the volume.
 
-    None where it lies wholly outside, or where more than MAX_CUT voxels would have to be read. Memory is bounded by a
-    tile and a band of voxels.
+    Where that takes more than MAX_CUT voxels, and the volume has coarser scales, it is cut from the finest of these
+    that will do. None where it lies wholly outside, and where no scale will do. Memory is bounded by a tile and a band
+    of voxels.
     """
-    extents, axis = volume.extents, slice_axis(plane)
-    at = coord[axis]
-    if extents is None or not extents.low[axis] <= at <= extents.high[axis]:
+    if not volume.shows(plane, level, coord):
         return None
-    width, height, by = level.width(plane), level.height(plane), level.shrink(plane)
-    left, top = coord[plane.columns] * width, coord[plane.rows] * height
-    x0, x1 = max(left, extents.low[plane.columns] // by.columns), extents.high[plane.columns] // by.columns + 1
-    y0, y1 = max(top, extents.low[plane.rows] // by.rows), extents.high[plane.rows] // by.rows + 1
+    at, steps = coord[slice_axis(plane)], level.steps(plane)
+    size = level.width(plane), level.height(plane)
+    for scale in range(len(volume.coarse) + 1):
+        place = (coord[plane.columns], coord[plane.rows], at >> scale)
+        found = _cut(volume.at_scale(scale), plane, steps, size, place)
+        if found is not None:
+            return found
+        steps = halved_steps(steps)
+        if not steps:
+            return None
+    return None
+
+
+def halved_steps(steps: Sequence[Shrink]) -> list[Shrink]:
+    """The steps that are left when both axes are at half the resolution already; none where they cannot be."""
+    for k, step in enumerate(steps):
+        if step.columns % 2 == 0 and step.rows % 2 == 0:
+            return [*steps[:k], Shrink(step.columns // 2, step.rows // 2), *steps[k + 1 :]]
+    return []
+
+
+def _cut(
+    volume: Volume, plane: Plane, steps: Sequence[Shrink], size: tuple[int, int], place: tuple[int, int, int]
+) -> Gray | None:
+    """A tile of ``size`` columns and rows at ``place``, its column and row and the slice; None above MAX_CUT voxels."""
+    extents, at = volume.extents, place[2]
+    assert extents is not None
+    (width, height), columns, rows = size, prod(s.columns for s in steps), prod(s.rows for s in steps)
+    left, top = place[0] * width, place[1] * height
+    x0, x1 = max(left, extents.low[plane.columns] // columns), extents.high[plane.columns] // columns + 1
+    y0, y1 = max(top, extents.low[plane.rows] // rows), extents.high[plane.rows] // rows + 1
     x1, y1 = min(x1, left + width), min(y1, top + height)
-    across = (x1 - x0) * by.columns
-    if x0 >= x1 or y0 >= y1 or across * (y1 - y0) * by.rows > MAX_CUT:
+    across = (x1 - x0) * columns
+    if across * (y1 - y0) * rows > MAX_CUT:
         return None
     tile = np.zeros((height, width), np.uint8)
-    band = max(1, _BAND // (across * by.rows))
+    band = max(1, _BAND // (across * rows))
     for y in range(y0, y1, band):
         stop = min(y + band, y1)
         low, high = [at] * 3, [at + 1] * 3
-        low[plane.columns], high[plane.columns] = x0 * by.columns, x1 * by.columns
-        low[plane.rows], high[plane.rows] = y * by.rows, stop * by.rows
+        low[plane.columns], high[plane.columns] = x0 * columns, x1 * columns
+        low[plane.rows], high[plane.rows] = y * rows, stop * rows
         image = plane.image(volume.read(ZYX(*low), ZYX(*high)))
-        tile[y - top : stop - top, x0 - left : x1 - left] = shrunk(image, level.steps(plane))
+        tile[y - top : stop - top, x0 - left : x1 - left] = shrunk(image, steps)
     return tile

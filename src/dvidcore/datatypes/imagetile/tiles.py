@@ -124,7 +124,8 @@ class Tiles(DataType):
 
         One that is stored comes as it is, PNG or JPEG. Any other is cut from the volume that Source names, shrunk level
         by level with means rounded down, where that lies within the volume's extents and shows at most 2^26 of its
-        voxels; and it is black where there is nothing to show, or 404 with noblanks=true. These two are in
+        voxels, or as many of one of its coarser scales where the volume has them (MaxDownresLevel). It is black where
+        there is nothing to show, or 404 with noblanks=true. These two are in
         ``format``: png, jpg, jpg:QUALITY, tif or bmp; by default a tile that is cut is in the instance's own format
         and a black one in PNG.
         """
@@ -229,7 +230,8 @@ class Tiles(DataType):
         snapshot = call.snapshot if found.engine is call.engine else found.engine.snapshot()
         try:
             view = View(snapshot, ancestry)
-            yield Volume(found.stored, view, found.extents(view), found.record.settings["VoxelSize"])
+            extents, resolution = found.extents(view), found.record.settings["VoxelSize"]
+            yield Volume(found.stored, view, extents, resolution, found.coarse)
         finally:
             if snapshot is not call.snapshot:
                 snapshot.close()

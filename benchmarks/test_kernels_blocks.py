@@ -183,6 +183,15 @@ def test_relabel_runs(benchmark: Benchmark, volumes: list[Volume], coded: list[b
     over_all(benchmark, items, lambda item, _: blocks.relabel_runs(item[0], runs, item[1], 7), BLOCK**3)
 
 
+def test_split_runs(benchmark: Benchmark, volumes: list[Volume], coded: list[bytes]) -> None:
+    """The same, with another label for the rest."""
+    runs = np.array([(0, y, z, BLOCK) for z in range(BLOCK // 2) for y in range(BLOCK)], np.int32)
+    largest = [labels[voxels.argmax()] for labels, voxels in map(blocks.counts, coded)]
+    changes = [np.array([[label], [7], [8]], np.uint64) for label in largest]
+    items = list(zip(coded, changes, strict=True))
+    over_all(benchmark, items, lambda item, _: blocks.split_runs(item[0], runs, *item[1]), BLOCK**3)
+
+
 def test_compressed_segmentation(benchmark: Benchmark, volumes: list[Volume]) -> None:
     over_all(benchmark, volumes, lambda volume, _: blocks.compressed_segmentation(volume), BLOCK**3)
 

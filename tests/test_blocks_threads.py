@@ -31,6 +31,8 @@ def test_many_threads_give_the_same_answers():
             blocks.mask(block, some).tobytes(),
             blocks.count_in(block, some[::-1]),
             blocks.relabel_runs(block, runs, 0, 12345),
+            [bytes(part) for part in blocks.split_runs(block, runs, some, some + 1, some)[:2]],
+            [a.tobytes() for a in blocks.labels_in_runs(block, runs)],
             blocks.downsample([block] * 8, block),
             blocks.compressed_segmentation(volume),
         )

@@ -11,7 +11,8 @@ import pytest
 
 from dvidcore import labels
 from dvidcore.mutations import log
-from dvidcore.repos import Database
+from dvidcore.repos import Database, DatabaseOptions, OneStore
+from dvidcore.storage.memory import Memory
 from labelmap_client import pack_stream
 from split_model import BLOCK, SplitSeg, sparse
 
@@ -165,6 +166,19 @@ def test_the_log_says_what_was_split(seg: SplitSeg, database: Database) -> None:
     assert seg.get("blobstore/" + quote(reference)) == runs.tobytes()
 
 
+def test_the_index_before_a_split_is_kept_where_it_is_wanted() -> None:
+    options = DatabaseOptions(former_indices=frozenset({"seg"}))
+    with Database.open({"main": Memory.open("")}, OneStore("main"), options=options) as database:
+        seg = SplitSeg.create(database, VOLUME, ORIGIN)
+        before = seg.get("index/3")
+        first = seg.post("split-supervoxel/3", sparse(runs_of(seg, 3))).json()
+        seg.apply({3: (7, 8)}, part(seg, 3), downres=True)
+        between = seg.get("index/3")
+        second = seg.post("split-supervoxel/8", sparse(runs_of(seg, 8, box(ALL, slice(0, 30), ALL)))).json()
+        assert seg.get(f"index/3?mutid={first['MutationID']}") == before
+        assert seg.get(f"index/3?mutid={second['MutationID']}") == between
+
+
 # -- versions ----------------------------------------------------------------------------------------------------------
 
 
@@ -186,6 +200,19 @@ def test_a_split_is_seen_below_its_version_alone(seg: SplitSeg) -> None:
     a.next = below.next
     below.check()
     a.check()
+
+
+def test_a_split_below_a_merge_of_versions(seg: SplitSeg) -> None:
+    """One parent split the supervoxel's left side off, the other wrote nothing of it; so the child goes on from both."""
+    seg.client.commit(seg.node)
+    a, b = (seg.at(seg.client.post(f"/api/node/{seg.node}/branch", {"branch": n}).json()["child"]) for n in "ab")
+    a.split(3, part(a, 3))
+    for each in (a, b):
+        seg.client.commit(each.node)
+    merge = {"mergeType": "conflict-free", "parents": [a.node, b.node]}
+    child = a.at(seg.client.post(f"/api/repo/{seg.node}/merge", merge).json()["child"])
+    child.split(7, part(child, 7, box(ALL, slice(0, 30), ALL)))
+    child.check()
 
 
 def test_a_locked_version_refuses(seg: SplitSeg) -> None:

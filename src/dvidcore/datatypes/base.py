@@ -178,7 +178,17 @@ class Call:
 
     def of(self, other: DataType) -> Call:
         """This call as it concerns another instance in the same store: same version and snapshot. It is not closed."""
-        return self.at(self.node, other.database.ancestry_for(other.repo, self.node, other.record))
+        return self.at(self.node, self._ancestry_of(other))
+
+    def elsewhere(self, other: DataType) -> Call:
+        """A call of another instance at the same version, whichever its store, with a newer snapshot. To be closed."""
+        ancestry = self._ancestry_of(other)
+        return Call(other.engine, self.node, ancestry, user=self.user, app=self.app, admin=self.admin)
+
+    def _ancestry_of(self, other: DataType) -> Ancestry:
+        if other.record.versioned and self.version == self.node.id:  # also at a version that is only about to be
+            return self.ancestry
+        return other.database.ancestry_for(other.repo, self.node, other.record)
 
     def at(self, node: Node, ancestry: Ancestry) -> Call:
         """This call at another version: same snapshot. It is not closed."""

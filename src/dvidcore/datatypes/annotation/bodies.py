@@ -45,7 +45,7 @@ def at(data: Annotation, call: Call, voxels: NDArray[np.int64]) -> NDArray[np.ui
     if labels.engine is call.engine:
         return labels_at(BlockReader(labels, call.of(labels)), voxels)
     # Made after the call's snapshot, so no change that was carried out before is missed.
-    there = Call(labels.engine, call.node, data.database.ancestry_for(data.repo, call.node, labels.record))
+    there = call.elsewhere(labels)
     try:
         return labels_at(BlockReader(labels, there), voxels)
     finally:

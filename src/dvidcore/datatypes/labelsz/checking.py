@@ -63,7 +63,7 @@ def _elements(data: LabelSizes, call: Call, exam: Examination) -> None:
     annotation = data.annotation()
     if annotation is None:
         return
-    there = data.elsewhere(annotation, call)
+    there = call.elsewhere(annotation)
     try:
         right = recount.counted(data, annotation, there.view, 0, UINT64_MAX)
     finally:

@@ -111,11 +111,6 @@ class LabelSizes(DataType):
         """The instance whose elements are counted."""
         return next((source for source in self.sources() if isinstance(source, Annotation)), None)
 
-    def elsewhere(self, annotation: Annotation, call: Call) -> Call:
-        """A call to read elements with, made after the call's snapshot; to be closed."""
-        ancestry = self.database.ancestry_for(self.repo, call.node, annotation.record)
-        return Call(annotation.engine, call.node, ancestry)
-
     def follow(self, call: Call, change: Change, batch: Batch) -> Guard:
         if not isinstance(change, ElementChange):
             return {}

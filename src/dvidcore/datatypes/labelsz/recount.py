@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from dvidcore import codecs
@@ -16,7 +17,7 @@ from dvidcore.datatypes.labelsz import counts
 from dvidcore.datatypes.labelsz.counts import ALL_SYNAPSES, COUNT, RANK, SYNAPTIC, Key, key_of
 from dvidcore.datatypes.pending import erase
 from dvidcore.geometry import UINT64_MAX
-from dvidcore.storage.engine import Batch
+from dvidcore.storage.engine import Batch, Value
 from dvidcore.storage.keys import TYPE_KEY_OFFSET, prefix_end, prefix_range, u64_of
 from dvidcore.storage.versioned import KeyConflict, VersionedBatch, View
 
@@ -43,7 +44,7 @@ def work(data: LabelSizes, call: Call, stop: threading.Event) -> bool:
     annotation = data.annotation()
     if annotation is None:
         return True
-    there = data.elsewhere(annotation, call)
+    there = call.elsewhere(annotation)
     writer = Call(call.engine, call.node, call.ancestry)
     try:
         for first, last in _ranges(annotation, there.view):
@@ -74,7 +75,7 @@ def _recount(
     data: LabelSizes, call: Call, annotation: Annotation, first: int, last: int
 ) -> Callable[[View, Batch], None]:
     def recount(view: View, batch: Batch) -> None:
-        there = data.elsewhere(annotation, call)
+        there = call.elsewhere(annotation)
         try:
             right = counted(data, annotation, there.view, first, last)
         finally:
@@ -87,13 +88,24 @@ def _recount(
 
 
 def counted(data: LabelSizes, annotation: Annotation, view: View, first: int, last: int) -> Counter[Key]:
-    """The right counts of all labels from ``first`` to ``last``, both included."""
+    """The right counts of all labels from ``first`` to ``last``, both included.
+
+    What merged versions disagree on counts as nothing until it is settled.
+    """
     found: Counter[Key] = Counter()
-    rows = annotation.rows
-    for key, value in view.scan(rows.of_body(first), prefix_end(rows.of_body(last))):
-        elements = ElementList(codecs.unpack(value))
-        tally(found, body_of(key), _kinds(data, elements))
+    start, stop = annotation.rows.of_body(first), prefix_end(annotation.rows.of_body(last))
+    rows = view.scan(start, stop) if view.ancestry.linear else _settled(view, view.keys(start, stop))
+    for key, value in rows:
+        tally(found, body_of(key), _kinds(data, ElementList(codecs.unpack(value))))
     return found
+
+
+def _settled(view: View, keys: Iterable[bytes]) -> Iterator[tuple[bytes, Value]]:
+    for key in keys:
+        with suppress(KeyConflict):
+            value = view.get(key)
+            if value is not None:
+                yield key, value
 
 
 def _kinds(data: LabelSizes, elements: ElementList) -> Iterable[int]:

@@ -221,7 +221,7 @@ class Model:
         raise ValueError("conflict")
 
     def mergeable(self, one: Version, two: Version) -> bool:
-        """Whether neither voxels nor mappings are in conflict."""
+        """Whether neither voxels nor mappings are in conflict, and no side has voxels of what the other retired."""
         try:
             for at in one.frame.blocks():
                 self.wins(one.block_writer[0].get(at), two.block_writer[0].get(at))
@@ -229,7 +229,8 @@ class Model:
                 self.wins(one.mapping_writer.get(supervoxel), two.mapping_writer.get(supervoxel))
         except ValueError:
             return False
-        return True
+        there = {s for version in (one, two) for counts in version.counts.values() for s in counts}
+        return not any(version.mapping.get(s) == 0 for version in (one, two) for s in there)
 
     def merge(self, one: Version, two: Version, version: int, uuid: str) -> Version:
         """What both have, conflicts of coarser scales voted anew; only what is ``mergeable``."""

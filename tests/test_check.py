@@ -15,6 +15,7 @@ from dvidcore import blocks
 from dvidcore.checking import Finding, check
 from dvidcore.cli import cli
 from dvidcore.datatypes.checks import CONFLICT, Lineage
+from dvidcore.datatypes.imageblk.properties import COARSE
 from dvidcore.datatypes.labels import stored
 from dvidcore.datatypes.labels.rows import BODY, BODY_OFFSET, EXTENTS, INDEX, MAXLABEL, BodyRecord, LabelCounters
 from dvidcore.geometry import ZYX
@@ -237,14 +238,14 @@ def test_a_supervoxel_in_a_body_that_it_does_not_map_to_is_found_at_the_version_
     world.compare_all()
 
 
-def test_voxels_of_a_supervoxel_that_maps_to_0_are_found_and_stay(world: World) -> None:
+def test_voxels_of_a_supervoxel_that_maps_to_0_are_noted_and_stay(world: World) -> None:
     root = world.open[0]
     world.post_raw(root, ZYX(0, 0, 0), np.full((SIDE,) * 3, 5, np.uint64))
     put(world, world.label.rows.mapping(5) + version_bytes(root.id), struct.pack("<Q", 0))
-    assert "mapping" in kinds(found(world.database))
+    assert {(f.kind, f.serious) for f in found(world.database)} == {("mapping", False), ("index", True)}
     outcome = check(world.database, repair=True)
-    assert outcome.left == 1
-    assert kinds(found(world.database)) == {"mapping"}
+    assert outcome.clean and outcome.notes == 1
+    assert [f.serious for f in found(world.database, strict=True)] == [True]
 
 
 def test_a_damaged_block_is_told_and_its_rows_are_left(world: World) -> None:
@@ -382,6 +383,22 @@ def test_values_images_and_regions_that_do_not_unpack_are_told(database: Databas
     outcome = check(database, repair=True)
     assert (outcome.serious, outcome.left) == (3, 2)
     assert client.get(f"{region}/roi").json() == [[0, 0, 0, 5]]
+
+
+def test_images_are_checked_at_all_scales_and_their_extents_noted(database: Database) -> None:
+    client = Client(database)
+    uuid = client.repo()
+    image = client.instance(uuid, "grey", "uint8blk", BlockSize="16,16,16", MaxDownresLevel="1")
+    assert client.post(f"{image}/raw/0_1_2/32_16_16/0_0_16", bytes(range(256)) * 32).status == 200
+    assert found(database, strict=True) == []
+    assert client.post(f"{image}/extents", {"MinPoint": [20, 0, 0], "MaxPoint": [40, 15, 31]}).status == 200
+    assert [(f.kind, f.serious) for f in found(database)] == [("extents", False)]
+    engine = database.stores["main"]
+    (key, value), *_ = engine.scan(*kind_range(1, COARSE))
+    batch = Batch()
+    batch.put(key, bytes(value)[:-1])
+    engine.write(batch)
+    assert [f.what for f in found(database) if f.serious] == ["block 0,0,0 of scale 1"]
 
 
 def test_rows_of_nobody_and_writes_under_way_are_told(database: Database) -> None:

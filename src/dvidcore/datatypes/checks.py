@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dvidcore.versions import DAG
 
 _AT_ONCE = 512  # rows whose values are loaded together
-_KEPT_PATTERNS = 20_000
+_KEPT = 2_000_000  # versions of patterns
 
 Pattern = tuple[int, ...]
 """The versions that have an entry under a key, ascending; negative where the entry is a tombstone."""
@@ -106,7 +106,7 @@ class Lineage:
         if known is None:
             seen = self._resolved(pattern)
             known = seen, self._compared(seen, frozenset())
-            if len(self._kept) >= _KEPT_PATTERNS:
+            if len(self._kept) >= max(_KEPT // len(self.versions), 1):
                 self._kept.clear()
             self._kept[pattern] = known
         return known

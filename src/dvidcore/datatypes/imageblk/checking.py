@@ -6,51 +6,59 @@ from typing import TYPE_CHECKING
 
 from dvidcore.datatypes.imageblk import extents as ext
 from dvidcore.datatypes.imageblk.extents import Extents
-from dvidcore.datatypes.imageblk.stored import coordinates
 from dvidcore.errors import StoreError
 from dvidcore.geometry import ZYX
 from dvidcore.pool import ordered_map, processors
-from dvidcore.storage.keys import prefix_range
+from dvidcore.storage.keys import prefix_range, zyx_of
 from dvidcore.storage.versioned import View
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.checks import Examination
     from dvidcore.datatypes.imageblk.properties import ImageProperties
+    from dvidcore.datatypes.imageblk.stored import StoredBlocks
     from dvidcore.storage.engine import Value
 
 
 def check_blocks(data: ImageProperties, exam: Examination) -> None:
-    """Reports blocks that do not unpack. Blocks beyond the extents of a version, which whole blocks that clients post
-    may well be, are noted."""
-    boxes: dict[int, Extents] = {}
+    """Reports blocks, of all scales, that do not unpack.
+
+    Blocks beyond the extents of a version, which whole blocks that clients post may well be, are noted.
+    """
     unread = _check_extents(data, exam)
+    boxes = _read(data, exam, data.stored, "blocks")
+    for scale, blocks in enumerate(data.coarse, 1):
+        _read(data, exam, blocks, f"blocks of scale {scale}")
+    for version, box in sorted(boxes.items()):
+        if version not in unread:
+            _compare(data, exam, version, box)
+
+
+def _read(data: ImageProperties, exam: Examination, blocks: StoredBlocks, what: str) -> dict[int, Extents]:
+    """Unpacks all blocks of a scale; answers by version the box of those that it wrote."""
+    boxes: dict[int, Extents] = {}
 
     def damage(group: tuple[bytes, list[tuple[int, Value]]]) -> tuple[bytes, list[tuple[int, str]]]:
         key, entries = group
         out = []
         for version, value in entries:
-            text = ""
+            if not len(value):
+                continue
             try:
-                if len(value):
-                    data.stored.voxels(value)
+                blocks.voxels(value)
             except StoreError as e:
-                text = str(e)
-            out.append((version, text if len(value) else "deleted"))
+                out.append((version, str(e)))
+            else:
+                out.append((version, ""))
         return key, out
 
-    groups = exam.grouped(*prefix_range(data.stored.prefix), "blocks")
-    for key, found in ordered_map(damage, groups, 4 * processors()):
-        at = coordinates(key)
-        low = ZYX(*(c * b for c, b in zip(at, data.stored.block, strict=True)))
+    for key, found in ordered_map(damage, exam.grouped(*prefix_range(blocks.prefix), what), 4 * processors()):
+        z, y, x = zyx_of(key, len(blocks.prefix))
+        low = ZYX(*(c * b for c, b in zip((z, y, x), blocks.block, strict=True)))
         for version, text in found:
-            if text == "deleted":
-                continue
             if text:
                 exam.found("block", data.row_name(key), text, "a block that unpacks", version=version)
-            boxes[version] = Extents.of_box(low, data.stored.block).union(boxes.get(version))
-    for version, box in sorted(boxes.items()):
-        if version not in unread:
-            _compare(data, exam, version, box)
+            boxes[version] = Extents.of_box(low, blocks.block).union(boxes.get(version))
+    return boxes
 
 
 def _check_extents(data: ImageProperties, exam: Examination) -> set[int]:

@@ -5,9 +5,9 @@ stored block, ``rows`` goes through the index; both add to sums (``fingerprints`
 what is not is looked at row by row (``details``). Memory does not grow with the volume.
 
 Always right must be: blocks decode; rows of the index tell what the blocks hold, under the bodies of the mapping at
-that version; totals are the sums of the rows; no label is above the counters; extents touch all blocks. What clients may post by
-themselves, coarser scales above all, is noted. A block that is damaged, or in conflict below a merge of versions, says
-nothing, so nothing is said of its rows.
+that version; totals are the sums of the rows; no label is above the counters; extents touch all blocks. What clients
+may post by themselves, coarser scales above all, is noted. A block that is damaged, or in conflict below a merge of
+versions, says nothing, so nothing is said of its rows.
 """
 
 from __future__ import annotations

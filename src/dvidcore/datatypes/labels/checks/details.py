@@ -63,10 +63,15 @@ class Details:
             self._blocks()
             self._rows()
         for (version, supervoxel), n in sorted(self._gone.items()):
+            stored_text = f"mapped to 0, though {n} blocks have it"
             self.exam.found(
-                "mapping", f"supervoxel {supervoxel}", f"mapped to 0, though {n} blocks have it", "mapped to a body",
+                "mapping",
+                f"supervoxel {supervoxel}",
+                stored_text,
+                "mapped to a body",
                 version=version,
-            )  # fmt: skip
+                serious=False,
+            )
         self.repairs.finish()
 
     def malformed(self, version: int, key: bytes) -> None:

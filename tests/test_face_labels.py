@@ -117,3 +117,36 @@ def test_an_empty_instance_and_the_sample():
                 seg.merge(body, others)
         assert seg.bodies().tolist() == sorted(sample.bodies)
         assert all(seg.members(body).tolist() == members for body, members in sample.bodies.items())
+
+
+def test_cleave_and_renumber(seg):
+    """Voxels keep their supervoxels, and read as what their bodies are."""
+    voxels = blobs(SHAPE, 5) % np.uint64(1000)
+    seg = seg.node.create("few", "labelmap", block_size=(16, 32, 48))
+    seg[BOX] = voxels
+    seg.merge(1, [2, 3])
+    new = seg.cleave(1, [2, 3])
+    other = seg.cleave(new, 3)
+    seg.renumber({1: 77, other: 1})
+    for body, members in ((77, [1]), (new, [2]), (1, [3])):
+        assert seg.members(body).tolist() == members
+        assert seg.sparsevol(body).tolist() == runs_of(np.isin(voxels, members)).tolist()
+    assert set(seg.bodies().tolist()) == {77, new, 1} | set(np.unique(voxels).tolist()) - {0, 1, 2, 3}
+    assert seg.supervoxels[BOX].tolist() == voxels.tolist()
+    seg.renumber({})
+    for call in (
+        lambda: seg.cleave(77, [1]),
+        lambda: seg.cleave(77, []),
+        lambda: seg.cleave(5, 5),
+        lambda: seg.renumber({50: 51}),
+        lambda: seg.renumber({50: 0}),
+    ):
+        before = seg.bodies().tolist()
+        with pytest.raises(BadRequest):
+            call()
+        assert seg.bodies().tolist() == before
+    seg.node.commit()
+    with pytest.raises(Locked):
+        seg.cleave(77, [1])
+    with pytest.raises(Locked):
+        seg.renumber({77: 78})

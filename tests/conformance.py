@@ -28,9 +28,9 @@ DEFAULT = (
     "labelmapmut_",
     "labelarray_basic",
     "labelarray_sparsevol",
-    "imageblk_raw",
-    "imageblk_blocks",
-    "imageblk_roi",
+    "imageblk_",
+    "imagetile_",
+    "multichan16_",
     "roi_",
     "tarsupervoxels_",
 )

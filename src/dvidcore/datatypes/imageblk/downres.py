@@ -88,12 +88,25 @@ def _mean(volume: Volume) -> Volume:
 
 
 def _majority(volume: Volume) -> Volume:
-    ordered = np.sort(np.stack(_corners(volume)), axis=0)
+    corners = _corners(volume)
+    best: Volume = corners[0].copy()
+    mixed = np.zeros(best.shape, np.bool_)
+    for corner in corners[1:]:
+        mixed |= corner != best
+    if mixed.any():  # elsewhere, which is nearly everywhere in a segmentation, all eight are the same
+        best[mixed] = _most_frequent(np.stack([corner[mixed] for corner in corners]))
+    return best
+
+
+def _most_frequent(eight: Volume) -> Volume:
+    """The most frequent along the first axis of an array (8, n), of equally frequent ones the least."""
+    ordered = np.sort(eight, axis=0)
     best: Volume = ordered[0].copy()
     run = np.ones(best.shape, np.uint8)
     longest = run.copy()
-    for k in range(1, 8):
-        run = np.where(ordered[k] == ordered[k - 1], run + 1, 1).astype(np.uint8)
+    for k in range(1, len(ordered)):
+        run += 1
+        run[ordered[k] != ordered[k - 1]] = 1
         longer = run > longest
         np.copyto(best, ordered[k], where=longer)
         np.copyto(longest, run, where=longer)

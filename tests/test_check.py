@@ -445,6 +445,21 @@ def test_the_command_answers_by_its_exit_code(tmp_path: Path) -> None:
     assert (answer.exit_code, answer.stdout) == (0, "all agrees\n")
 
 
+def test_the_command_takes_a_configuration_and_the_name_of_an_instance(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    with Database.open({"default": open_engine("leveldb", str(folder))}) as database:
+        World(database)
+    config = tmp_path / "server.toml"
+    config.write_text(f'[store.default]\nengine = "leveldb"\npath = "{folder}"\n')
+    run = CliRunner()
+    assert run.invoke(cli, ["check", str(config)]).exit_code == 0
+    assert run.invoke(cli, ["check", str(config), "--instance", "seg"]).exit_code == 0
+    answer = run.invoke(cli, ["check", str(config), "--instance", "other"])
+    assert answer.exit_code == 2 and "only seg" in answer.stderr
+    config.write_text("[store")
+    assert run.invoke(cli, ["check", str(config)]).exit_code == 2
+
+
 def test_an_lmdb_store_that_a_process_has_open_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     with Database.open({"default": open_engine("lmdb", str(folder))}) as database:

@@ -34,7 +34,7 @@ def check(*, store: Path, repair: bool, strict: bool, instance: str) -> None:
     from dvidcore.checking import Finding, open_store
     from dvidcore.checking import check as run
     from dvidcore.config import ConfigError
-    from dvidcore.errors import DvidError
+    from dvidcore.errors import BadRequest, DvidError
 
     console = Console(stderr=True)
     try:
@@ -43,7 +43,15 @@ def check(*, store: Path, repair: bool, strict: bool, instance: str) -> None:
         console.print(f"dvidcore: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(CANNOT_OPEN)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed:,} rows"))
-    with database, Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+    bars = Progress(
+        *columns,
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        redirect_stdout=sys.stdout.isatty(),  # else what goes to a file would come to the terminal
+    )
+    with database, bars as bar:
         task = bar.add_task("", total=None)
         shown = ""
 
@@ -57,11 +65,14 @@ def check(*, store: Path, repair: bool, strict: bool, instance: str) -> None:
         def report(finding: Finding) -> None:
             click.echo(str(finding))
 
+        names = {name for repo in database.repos.values() for name in repo.instances}
         try:
+            if instance and instance not in names:
+                raise BadRequest(f'there is no instance "{instance}", only {", ".join(sorted(names)) or "none at all"}')
             outcome = run(database, report, progress=progress, strict=strict, repair=repair, instance=instance)
         except DvidError as error:
             console.print(f"dvidcore: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-            sys.exit(DISAGREES)
+            sys.exit(CANNOT_OPEN if isinstance(error, BadRequest) else DISAGREES)
     if outcome.serious:
         text = f"{outcome.serious} disagreements"
         text += f", {outcome.left} of them left" if repair else ""

@@ -34,7 +34,6 @@ ZYX_BYTES = 12
 
 _SIZE = struct.Struct("<3i")
 _U64 = struct.Struct("<Q")
-_PAIR = 20
 
 Zyx = bytes
 """A block as 12 bytes, as ``keys.zyx_key`` makes them."""
@@ -116,56 +115,51 @@ class Pairs:
     A place is there once, unless the index was posted as it is.
     """
 
-    __slots__ = ("_raw", "changed")
+    __slots__ = ("_bodies", "changed")
 
     def __init__(self, value: bytes | memoryview | None = None) -> None:
-        self._raw = bytearray(value or b"")
+        self._bodies: dict[bytes, tuple[int, ...]] = {}
         self.changed = False
+        for place, body in _pair.iter_unpack(value or b""):
+            self._bodies[place] = (*self._bodies[place], body) if place in self._bodies else (body,)
 
     def __len__(self) -> int:
-        return len(self._raw) // _PAIR
+        return len(self.items())
 
     def packed(self) -> bytes:
-        return bytes(self._raw)
+        return b"".join([_pair.pack(*pair) for pair in self.items()])
 
     def items(self) -> list[tuple[bytes, int]]:
         """(place, body) of all."""
-        return [(place, body) for place, body in _pair.iter_unpack(self._raw)]
+        return [(place, body) for place, bodies in self._bodies.items() for body in bodies]
 
     def bodies(self) -> set[int]:
-        return {body for _, body in _pair.iter_unpack(self._raw)}
+        return {body for bodies in self._bodies.values() for body in bodies}
 
-    def of(self, place: bytes) -> list[int]:
+    def of(self, place: bytes) -> tuple[int, ...]:
         """The bodies that a place is indexed under."""
-        if place not in self._raw:
-            return []
-        return [_U64.unpack_from(self._raw, at + 12)[0] for at in self._all(place)]
+        return self._bodies.get(place, ())
 
     def add(self, place: bytes, body: int) -> None:
-        if place not in self._raw or body not in self.of(place):
-            self._raw += place + _U64.pack(body)
+        before = self._bodies.get(place, ())
+        if body not in before:
+            self._bodies[place] = (*before, body)
             self.changed = True
 
     def remove(self, place: bytes, body: int) -> None:
-        for at in self._all(place):
-            if _U64.unpack_from(self._raw, at + 12)[0] == body:
-                del self._raw[at : at + _PAIR]
-                self.changed = True
-                return
+        before = self._bodies.get(place, ())
+        if body in before:
+            self._bodies[place] = tuple(other for other in before if other != body)
+            if not self._bodies[place]:
+                del self._bodies[place]
+            self.changed = True
 
     def replace(self, old: int, new: int) -> None:
         """Has all that is indexed under one body be so under another."""
-        kept = [(place, new if body == old else body) for place, body in self.items()]
-        self._raw = bytearray(b"".join([place + _U64.pack(body) for place, body in dict.fromkeys(kept)]))
-        self.changed = True
-
-    def _all(self, place: bytes) -> list[int]:
-        found, at = [], self._raw.find(place)
-        while at >= 0:
-            if at % _PAIR == 0:
-                found.append(at)
-            at = self._raw.find(place, at + 1)
-        return found
+        for place, bodies in self._bodies.items():
+            if old in bodies:
+                self._bodies[place] = tuple(dict.fromkeys(new if body == old else body for body in bodies))
+                self.changed = True
 
 
 _pair = struct.Struct("<12sQ")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from dvidcore import labels
 from dvidcore.datatypes.labels.rows import BODY_OFFSET, Rows, unpack_u64
 from dvidcore.errors import StoreError
-from dvidcore.storage.engine import Engine, Row, Snapshot, Value
+from dvidcore.storage.engine import Row, Snapshot, Value
 from dvidcore.storage.keys import prefix_end
 from dvidcore.storage.versioned import Ancestry, KeyConflict, View
 
@@ -207,8 +207,7 @@ class MappingCache:
     Writers of this process call ``begin`` before they write and ``wrote`` or ``failed`` after it, one at a time.
     """
 
-    def __init__(self, engine: Engine, rows: Rows) -> None:
-        self._engine = engine
+    def __init__(self, rows: Rows) -> None:
         self.rows = rows
         self._lock = threading.Lock()
         self._ranks: dict[int, tuple[Ancestry, NDArray[np.uint32]]] = {}
@@ -235,8 +234,8 @@ class MappingCache:
             recent = self.recent
             if self.generation < 0 or not recent or recent[-1].number < generation:
                 self._load(view.snapshot, generation)
-            elif self._engine.shared:
-                known = -1  # it may be the next generation of this process or of another
+            else:
+                known = -1  # just written: by this process, which is about to say so, or by another
         return _Exact(self, view, known, asked)
 
     def empty(self) -> bool:

@@ -1,0 +1,227 @@
+"""Mutations beside each other and beside readers: nothing is lost, and a request sees the state of one moment."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from dvidcore.datatypes.base import Call
+from dvidcore.datatypes.labels.labelmap import LabelMap
+from dvidcore.datatypes.registry import Instances
+from dvidcore.geometry import ZYX
+from dvidcore.repos import Database
+from dvidcore.storage.leveldb import LevelDB
+from labelmap_client import pack_mappings
+from test_labelmap_writes import SIDE, World, compare
+
+COUNT = 64
+SIZE = SIDE**3 // 8
+EVERY = np.arange(1, COUNT + 1, dtype=np.uint64)
+
+
+@pytest.fixture(params=["memory", "leveldb"])
+def world(request: pytest.FixtureRequest, tmp_path: Path, database: Database) -> World:
+    """Supervoxels 1 to 64, each an eighth of a block."""
+    if request.param == "leveldb":
+        database = Database.open({"main": LevelDB.open(str(tmp_path / "db"))})
+        request.addfinalizer(database.close)
+    made = World(database)
+    volume = EVERY.reshape(4, 4, 4).repeat(SIDE // 2, 0).repeat(SIDE // 2, 1).repeat(SIDE // 2, 2)
+    made.post_raw(made.open[0], ZYX(0, 0, 0), volume)
+    return made
+
+
+def same_instance(world: World) -> LabelMap:
+    return world.label
+
+
+def another_process(world: World) -> LabelMap:
+    """The instance without the locks and caches of ``world.label``, as another process on the same store has it."""
+    label = Instances(world.database).named(world.repo, "seg")
+    assert isinstance(label, LabelMap)
+    return label
+
+
+def ask(world: World, label: LabelMap, endpoint: str, body: Any = b"", /, **arguments: Any) -> Any:
+    call = world.call(world.open[0], body if isinstance(body, bytes) else orjson.dumps(body))
+    try:
+        return getattr(label, endpoint)(call, **arguments)
+    finally:
+        call.close()
+
+
+def in_threads(count: int, work: Callable[[int], None]) -> None:
+    with ThreadPoolExecutor(count) as pool:
+        for job in [pool.submit(work, k) for k in range(count)]:
+            job.result()
+
+
+def check(world: World, mapping: dict[int, int]) -> None:
+    model = world.models[world.open[0].id]
+    model.mapping = mapping
+    model.largest = max(COUNT, *mapping)
+    call = world.call(world.open[0])
+    compare(another_process(world), call, model)
+    call.close()
+
+
+# -- writers -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("writer", [same_instance, another_process])
+def test_32_parallel_merges_into_one_body_lose_nothing(world: World, writer: Callable[[World], LabelMap]) -> None:
+    labels = [writer(world) for _ in range(32)]
+    start = threading.Barrier(32)
+
+    def work(k: int) -> None:
+        start.wait()
+        ask(world, labels[k], "post_merge", [1, k + 2])
+
+    in_threads(32, work)
+    check(world, {k + 2: 1 for k in range(32)})
+    call = world.call(world.open[0])
+    records = orjson.loads(b"".join(labels[0].get_mutations(call, userid="").body))  # type: ignore[arg-type]
+    assert sorted(record["Labels"][0] for record in records) == list(range(2, 34))
+    call.close()
+
+
+@pytest.mark.parametrize("writer", [same_instance, another_process])
+def test_parallel_mutations_of_different_bodies(world: World, writer: Callable[[World], LabelMap]) -> None:
+    """Each thread works on eight supervoxels of its own; new labels are given out once."""
+    labels = [writer(world) for _ in range(8)]
+    made: list[list[int]] = [[] for _ in labels]
+    mapping: dict[int, int] = {}
+
+    def work(k: int) -> None:
+        own = [8 * k + n for n in range(1, 9)]
+        ask(world, labels[k], "post_merge", own)
+        for _ in range(2):
+            new = ask(world, labels[k], "post_cleave", own[4:], label=own[0])["CleavedLabel"]
+            made[k].append(new)
+            ask(world, labels[k], "post_merge", [own[0], new])
+        made[k].append(ask(world, labels[k], "post_cleave", own[2:4], label=own[0])["CleavedLabel"])
+        ask(world, labels[k], "post_renumber", [own[1], own[0]])
+        mapping.update(dict.fromkeys(own, own[1]) | dict.fromkeys(own[2:4], made[k][-1]))
+
+    in_threads(8, work)
+    given = [new for some in made for new in some]
+    assert len(set(given)) == len(given) == 24
+    assert min(given) > COUNT
+    check(world, mapping | dict.fromkeys(given, 0))
+
+
+def test_conflicting_mutations_leave_what_some_order_would(world: World) -> None:
+    """All threads cleave the same supervoxels off the same body: each leaves it once."""
+    ask(world, world.label, "post_merge", list(range(1, 17)))
+    cleaved: list[tuple[int, int]] = []
+    refused: list[int] = []
+
+    def work(_: int) -> None:
+        for supervoxel in range(2, 17):
+            try:
+                answer = ask(world, world.label, "post_cleave", [supervoxel], label=1)
+                cleaved.append((supervoxel, answer["CleavedLabel"]))
+            except ValueError:
+                refused.append(supervoxel)
+
+    in_threads(4, work)
+    assert sorted(supervoxel for supervoxel, _ in cleaved) == list(range(2, 17)) and len(refused) == 45
+    check(world, dict(cleaved) | dict.fromkeys((new for _, new in cleaved), 0))
+    assert ask(world, world.label, "get_nextlabel") == {"nextlabel": COUNT + 16}
+
+
+# -- readers -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("writer", [same_instance, another_process])
+def test_readers_see_mapping_and_index_of_one_moment(world: World, writer: Callable[[World], LabelMap]) -> None:
+    """A supervoxel's size is looked up in the body that it maps to, where it always is."""
+    done = threading.Event()
+    supervoxels = EVERY.tolist()
+    reading, writing = writer(world), writer(world)
+
+    def read() -> int:
+        seen = 0
+        while not done.is_set():
+            sizes = ask(world, reading, "get_sizes", supervoxels, supervoxels=True, hash="")
+            assert sizes == [SIZE] * COUNT
+            bodies = ask(world, reading, "get_mapping", supervoxels, nolookup=False, hash="")
+            assert 0 not in bodies and len(set(bodies)) in (56 + 8, 56 + 1, 56 + 2)
+            assert len(set(bodies[1:8])) in (1, 7)
+            seen += 1
+        return seen
+
+    def write() -> None:
+        ask(world, writing, "post_merge", supervoxels[:8])
+        for _ in range(12):
+            ask(world, writing, "post_renumber", [1000, 1])
+            new = ask(world, writing, "post_cleave", supervoxels[1:8], label=1000)["CleavedLabel"]
+            ask(world, writing, "post_renumber", [1, 1000])
+            ask(world, writing, "post_merge", [1, new])
+        done.set()
+
+    def write_until_done() -> None:
+        try:
+            write()
+        finally:
+            done.set()
+
+    with ThreadPoolExecutor(3) as pool:
+        jobs = [pool.submit(read) for _ in range(2)]
+        pool.submit(write_until_done).result()
+        assert all(job.result() > 0 for job in jobs)
+
+
+class Held:
+    """A request that began at some moment, and what it must see of the mapping for as long as it lasts."""
+
+    def __init__(self, world: World, expected: dict[int, int]) -> None:
+        self.call: Call = world.call(world.open[0])
+        assert self.call.snapshot is not None
+        self.mapped = world.label.mapping.at(self.call)
+        self.expected = dict(expected)
+
+    def check(self, label: LabelMap) -> None:
+        for mapped in (self.mapped, label.mapping.at(self.call)):
+            asked = np.concatenate((EVERY, [np.uint64(0), np.uint64(777)]))
+            assert mapped.bodies(asked).tolist() == [self.expected.get(n, n) for n in asked.tolist()]
+            assert mapped.has_entry(asked).tolist() == [n in self.expected for n in asked.tolist()]
+            visible = sorted((s, b) for s, b in self.expected.items() if s != b)
+            supervoxels, bodies = mapped.items()
+            assert list(zip(supervoxels.tolist(), bodies.tolist(), strict=True)) == visible
+
+
+@pytest.mark.parametrize("writer", [same_instance, another_process])
+def test_a_request_keeps_the_mapping_of_its_snapshot(world: World, writer: Callable[[World], LabelMap]) -> None:
+    rng = np.random.default_rng(3)
+    now: dict[int, int] = {}
+    held: list[Held] = []
+    writers = [writer(world), world.label]
+    for step in range(60):
+        if step % 3 == 0:
+            held.append(Held(world, now))
+        supervoxels = rng.choice(EVERY, 3, replace=False).tolist()
+        body = int(rng.integers(0, COUNT))
+        ask(world, writers[step % 2], "post_mappings", pack_mappings((body, supervoxels)))
+        now |= dict.fromkeys(supervoxels, body)
+        for one in held:
+            one.check(world.label)
+    for one in held:
+        one.check(another_process(world))
+        one.call.close()
+
+
+def test_a_request_outlasts_what_the_cache_remembers(world: World) -> None:
+    ask(world, world.label, "post_mappings", pack_mappings((2, [1])))
+    held = Held(world, {1: 2})
+    for step in range(1100):
+        ask(world, world.label, "post_mappings", pack_mappings((step % 7, [step % 5 + 1])))
+    held.check(world.label)
+    held.call.close()

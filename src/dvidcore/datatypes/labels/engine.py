@@ -33,7 +33,7 @@ class LabelEngine(DataType):
     def __init__(self, database: Database, repo: Repo, record: InstanceRecord) -> None:
         super().__init__(database, repo, record)
         self.rows = Rows(record.id)
-        self.mapping = MappingCache(self.engine, self.rows)
+        self.mapping = MappingCache(self.rows)
         self.index = BodyIndex(self.rows)
         self.known = KnownBodies(self.rows)
         self.locks: Locks[ZYX] = Locks()

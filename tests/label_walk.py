@@ -26,7 +26,7 @@ Step = Callable[["Walk", Version], None]
 class Walk:
     """A repo with one labelmap, its model, and the random numbers that choose what to do."""
 
-    def __init__(self, database: Database, seed: int, *, stale: bool, versions: int = 24, base: int = 0) -> None:
+    def __init__(self, database: Database, seed: int, *, stale: bool, versions: int = 36, base: int = 0) -> None:
         """``stale``: some writes leave the coarser scales as they are. ``base``: labels are above it.
 
         No more versions are made than so many.
@@ -454,17 +454,34 @@ def _commit(walk: Walk, version: Version) -> None:
         walk.refused(version, "merge", [1, 2])
 
 
-def branch(walk: Walk, version: Version) -> None:
-    """A child, and often another one beside it."""
+def _children(walk: Walk, version: Version, count: int) -> list[Version]:
     _commit(walk, version)
-    for name in (f"side{len(walk.model.versions)}", f"other{len(walk.model.versions)}")[: walk.rng.integers(1, 3)]:
-        answer = walk.client.post(f"/api/node/{version.uuid}/branch", {"branch": name})
+    made = []
+    for k in range(count):
+        answer = walk.client.post(f"/api/node/{version.uuid}/branch", {"branch": f"b{len(walk.model.versions)}-{k}"})
         assert answer.status == 200, answer.text
         uuid = answer.json()["child"]
-        walk.model.child(version, walk._id(uuid), uuid)
+        made.append(walk.model.child(version, walk._id(uuid), uuid))
+    return made
+
+
+def branch(walk: Walk, version: Version) -> None:
+    """A child, and often another one beside it."""
+    _children(walk, version, int(walk.rng.integers(1, 3)))
+
+
+def _merge(walk: Walk, version: Version, other: Version) -> None:
+    _commit(walk, version)
+    _commit(walk, other)
+    body = {"mergeType": "conflict-free", "parents": [version.uuid, other.uuid], "note": ""}
+    answer = walk.client.post(f"/api/repo/{walk.root}/merge", body)
+    assert answer.status == 200, answer.text
+    uuid = answer.json()["child"]
+    walk.compare(walk.model.merge(version, other, walk._id(uuid), uuid))
 
 
 def merge_versions(walk: Walk, version: Version) -> None:
+    """Any two versions without a conflict."""
     others = [
         other
         for other in walk.model.versions.values()
@@ -472,18 +489,25 @@ def merge_versions(walk: Walk, version: Version) -> None:
         and version.id not in other.ancestors
         and walk.model.mergeable(version, other)
     ]
-    if not others:
-        return
-    other = others[walk.rng.integers(len(others))]
-    _commit(walk, version)
-    _commit(walk, other)
-    body = {"mergeType": "conflict-free", "parents": [version.uuid, other.uuid], "note": ""}
-    answer = walk.client.post(f"/api/repo/{walk.root}/merge", body)
-    assert answer.status == 200, answer.text
-    uuid = answer.json()["child"]
-    made = walk.model.merge(version, other, walk._id(uuid), uuid)
-    walk.compare(made)
+    if others:
+        _merge(walk, version, others[walk.rng.integers(len(others))])
 
+
+def fork(walk: Walk, version: Version) -> None:
+    """Two versions that change in different ways and, where that brings no conflict, are merged again."""
+    sides = _children(walk, version, 2)
+    for side in sides:
+        changes = MAPPING_CHANGES if walk.rng.random() < 0.6 else VOXEL_CHANGES
+        for _ in range(walk.rng.integers(1, 3)):
+            changes[walk.rng.integers(len(changes))](walk, side)
+            walk.model.note(side)
+    if walk.model.mergeable(*sides):
+        walk.done["merged forks"] = walk.done.get("merged forks", 0) + 1
+        _merge(walk, *sides)
+
+
+MAPPING_CHANGES: list[Step] = [merge, merge, cleave, renumber, post_mappings]
+VOXEL_CHANGES: list[Step] = [raw, some_blocks, some_blocks, split_supervoxel]
 
 STEPS: dict[str, tuple[float, Step]] = {
     "raw": (3, raw),
@@ -497,7 +521,8 @@ STEPS: dict[str, tuple[float, Step]] = {
     "mappings": (3, post_mappings),
     "nextlabel": (1, next_labels),
     "admin": (0.5, admin),
-    "branch": (1.5, branch),
-    "merge versions": (4, merge_versions),
+    "branch": (1, branch),
+    "merge versions": (2, merge_versions),
+    "fork": (2.5, fork),
 }
-MAKES_VERSIONS = ("branch", "merge versions")
+MAKES_VERSIONS = ("branch", "merge versions", "fork")

@@ -106,6 +106,7 @@ class BodyIndex:
         self._kept: OrderedDict[tuple[int, int], Columns] = OrderedDict()
         self._bytes = 0
         self._steps: OrderedDict[_State, _Step] = OrderedDict()
+        self._forgotten = 0
 
     def record(self, view: View, body: int) -> BodyRecord | None:
         """The body's totals, None where it does not exist.
@@ -158,14 +159,23 @@ class BodyIndex:
                 self._kept.move_to_end(name)
                 return kept
             former, blocks = self._former(name)
+            forgotten = self._forgotten
         columns = self.read(view, body) if former is None else self._advanced(view, body, former, blocks)
         with self._lock:
-            if name not in self._kept:
+            if name not in self._kept and forgotten == self._forgotten:
                 self._kept[name] = columns
                 self._bytes += _nbytes(columns)
             while self._bytes > CACHED_BYTES and len(self._kept) > 1:
                 self._bytes -= _nbytes(self._kept.popitem(last=False)[1])
         return columns
+
+    def forget(self) -> None:
+        """Keeps nothing of what was read so far, nor of what is being read."""
+        with self._lock:
+            self._kept.clear()
+            self._steps.clear()
+            self._bytes = 0
+            self._forgotten += 1
 
     def has(self, body: int, change: int) -> bool:
         """Whether the columns of a state of a body are kept, or those of a former one and what has changed since."""
@@ -205,6 +215,16 @@ class BodyIndex:
         """The body's index from its rows, past the cache."""
         start = self._rows.index(body)
         return _columns(view.scan(start, prefix_end(start))).frozen()
+
+
+def state_of(view: View, prefix_key: bytes) -> object:
+    """What a version sees under a key, to be compared: its value, or where merged versions each wrote one, all."""
+    try:
+        value = view.get(prefix_key)
+    except KeyConflict as conflict:
+        keys = [prefix_key + version_bytes(version) for version in conflict.writers]
+        return [None if v is None else bytes(v) for v in view.snapshot.get_many(keys)]
+    return None if value is None else bytes(value)
 
 
 def _columns(rows: Iterable[tuple[bytes, Value]]) -> Columns:

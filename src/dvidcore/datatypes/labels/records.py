@@ -1,8 +1,8 @@
-"""What the mutation log tells of an instance: its records, splits of supervoxels, and the history of a body."""
+"""The mutation log of an instance, and what it tells: splits of supervoxels, the history of a body."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from dvidcore.datatypes.base import Call
 from dvidcore.errors import BadRequest
 from dvidcore.mutations import log
 from dvidcore.repos import blobs
+from dvidcore.storage.engine import Batch
 from dvidcore.storage.versioned import View
 
 if TYPE_CHECKING:
@@ -20,6 +21,26 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 _COMPLETE = "-complete"
+
+
+def append(data: LabelEngine, call: Call, given: Sequence[tuple[int, Record]], batch: Batch) -> list[bytes]:
+    """Adds records, each with its mutation's id, to the log of the call's version; answers them whole, as JSON.
+
+    A mutation that took its id earlier may have been completed already, but the log is in order of completion.
+    """
+    instance, version, out = data.record.id, call.version, []
+    last = log.last(call.snapshot, instance, version) if given else 0
+    for mutation, record in given:
+        whole = {
+            **record,
+            "UUID": data.repo.dag.nodes[version].uuid,
+            "MutationID": mutation,
+            "Timestamp": log.timestamp(),
+            **{key: who for key, who in (("User", call.user), ("App", call.app)) if who},
+        }
+        last = max(last, mutation)
+        out += log.append(batch, instance, version, last, [whole])
+    return out
 
 
 def mutations(data: LabelEngine, call: Call, user: str) -> Iterator[Buffer]:

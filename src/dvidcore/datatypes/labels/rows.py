@@ -125,6 +125,10 @@ class Rows:
         """What the keys of all index rows start with."""
         return self._index
 
+    def is_body(self, key: bytes) -> bool:
+        """Whether a whole key is that of a body's record."""
+        return key.startswith(self._body)
+
     def body_of(self, key: bytes) -> int:
         """The body of a key of ``body``."""
         return int.from_bytes(key[BODY_OFFSET : BODY_OFFSET + 8], "big")

@@ -10,7 +10,7 @@ wait for nobody.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,17 +21,17 @@ from numpy.typing import NDArray
 from dvidcore.datatypes import following
 from dvidcore.datatypes.base import Call
 from dvidcore.datatypes.following import LabelChange
-from dvidcore.datatypes.labels import counters, former, points
-from dvidcore.datatypes.labels.index import Columns
+from dvidcore.datatypes.labels import counters, former, points, records
+from dvidcore.datatypes.labels.entries import ROW_BYTES, Entries, joined, put_entries
+from dvidcore.datatypes.labels.index import Columns, state_of
 from dvidcore.datatypes.labels.mapping import Mapped
 from dvidcore.datatypes.labels.rows import BodyRecord, LabelCounters, pack_u64, unpack_u64
 from dvidcore.errors import GuardFailed
 from dvidcore.geometry import ZYX
-from dvidcore.mutations import log
 from dvidcore.storage.engine import Batch, Snapshot
 from dvidcore.storage.keys import VERSION_BYTES, version_bytes
 from dvidcore.storage.staged import LIMIT, StagedWrite
-from dvidcore.storage.versioned import KeyConflict, VersionedBatch, View
+from dvidcore.storage.versioned import VersionedBatch
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.labels.engine import LabelEngine
@@ -40,8 +40,6 @@ T = TypeVar("T")
 Labels = NDArray[np.uint64]
 Stored = bytes | memoryview
 Step = Callable[[Call, VersionedBatch], None]
-_CHUNK = 100_000
-_MAPPING_BYTES = 26  # of a row
 _TILE_BITS = 3  # a tile has at least 8 x 8 x 8 blocks of scale 0
 
 
@@ -83,7 +81,7 @@ class Transaction:
         self._mutation = 0
         self._seen: dict[bytes, Any] = {}
         self._tiles: dict[bytes, bytes | None] = {}
-        self._entries: list[tuple[Labels, Labels]] = []
+        self._entries: list[Entries] = []
         self._asked: list[Labels | None] = []
         self._counters: LabelCounters | None = None
         self._largest = self._in_use = 0
@@ -132,7 +130,7 @@ class Transaction:
 
     def _rely(self, prefix_key: bytes) -> None:
         if prefix_key not in self._seen:
-            self._seen[prefix_key] = _state(self.view, prefix_key)
+            self._seen[prefix_key] = state_of(self.view, prefix_key)
 
     # -- what it writes ------------------------------------------------------------------------------------------------
 
@@ -212,7 +210,7 @@ class Transaction:
         if self._tiles and read_guard(snapshot, list(self._tiles)) != self._tiles:
             return True
         view = now.view
-        if any(_state(view, key) != state for key, state in self._seen.items()):
+        if any(state_of(view, key) != state for key, state in self._seen.items()):
             return True
         if self._counters is not None and self._moved(snapshot, self.data.rows.next):
             return True
@@ -265,15 +263,16 @@ class Transaction:
             step(now, batch)
         if self._in_use or self._counters is not None:
             counters.raise_maximum(data, now.view, batch.batch, self._largest, self._in_use, taken=self._counters)
-        mapping = self._mapping()
+        mapping = joined(self._entries)
         guard |= self._tell(now, mapping, batch.batch)
         if self._records and former.kept(data):
             former.put(data, self.view, [rows.body_of(key) for key in self._seen], self._records[0][0], batch)
-        records = self._log(now, batch.batch)
+        told = records.append(data, now, self._records, batch.batch)
         if not len(batch.batch) and mapping is None and not self._tiles:
             return True
         generation = unpack_u64(now.snapshot.get(rows.mapped)) + 1
         final = self._final(batch.batch, mapping)
+        large = self._staged.staged
         _raise(final, {key: guard[key] for key in raised})
         if mapping is not None:
             # Not in the guard, which the index's generation makes good: so it appears with the last of the mapping.
@@ -286,8 +285,10 @@ class Transaction:
             return False
         if mapping is not None:
             data.mapping.wrote(now.version, *mapping, generation)
+        if large:
+            self._settle(guard)
         self._tell_index(batch.batch)
-        data.publish(self.call, records)
+        data.publish(self.call, told)
         return True
 
     def _tell_index(self, batch: Batch) -> None:
@@ -300,57 +301,37 @@ class Transaction:
                 rows = (key[len(prefix) : -VERSION_BYTES] for key, _ in batch.operations if key.startswith(prefix))
                 data.index.changed(body, change, after, set(rows))
 
-    def _mapping(self) -> tuple[Labels, Labels] | None:
-        """Each supervoxel that is mapped, once, and its body."""
-        if not self._entries:
-            return None
-        supervoxels, bodies = self._entries[0]
-        if len(self._entries) > 1:
-            supervoxels, bodies = (np.concatenate(part) for part in zip(*self._entries, strict=True))
-        if bool((supervoxels[1:] > supervoxels[:-1]).all()):
-            return supervoxels, bodies
-        found, last = np.unique(supervoxels[::-1], return_index=True)
-        return found, bodies[::-1][last]
-
-    def _final(self, batch: Batch, mapping: tuple[Labels, Labels] | None) -> Batch:
-        """The rows and the mapping in the batch that ends the write or, where they are too large, in rows before it."""
-        supervoxels, bodies = mapping or (np.empty(0, np.uint64), np.empty(0, np.uint64))
+    def _final(self, batch: Batch, mapping: Entries | None) -> Batch:
+        """What ends the write: all rows or, where they are too large, the records of bodies, and rows before them."""
         final = Batch()
         put: Callable[[bytes, Stored], None] = final.put
-        if batch.nbytes + _MAPPING_BYTES * len(supervoxels) <= LIMIT:
+        if batch.nbytes + (0 if mapping is None else ROW_BYTES * len(mapping[0])) <= LIMIT:
             final.extend(batch)
         else:
             self._spent = True
             put = self._staged.put
             for key, value in batch.operations:
-                if value is None:
+                if self.data.rows.is_body(key):
+                    final.operations.append((key, value))
+                elif value is None:
                     self._staged.delete(key)
                 else:
                     put(key, value)
-        for at in range(0, len(supervoxels), _CHUNK):
-            keys = self.data.rows.mapping_keys(supervoxels[at : at + _CHUNK])
-            values = bodies[at : at + _CHUNK].astype("<u8").view("V8").tolist()
-            for key, body in zip(keys, values, strict=True):
-                put(key + self._suffix, body)
+        if mapping is not None:
+            put_entries(self.data.rows, self._suffix, mapping, put)
         return final
 
-    def _log(self, now: Call, batch: Batch) -> list[bytes]:
-        call, instance, out = self.call, self.data.record.id, []
-        last = log.last(now.snapshot, instance, call.version) if self._records else 0
-        for mutation, record in self._records:
-            whole = {
-                **record,
-                "UUID": self.data.repo.dag.nodes[call.version].uuid,
-                "MutationID": mutation,
-                "Timestamp": log.timestamp(),
-                **{key: who for key, who in (("User", call.user), ("App", call.app)) if who},
-            }
-            # A mutation that took its id earlier may have been completed already: the log is in order of completion.
-            last = max(last, mutation)
-            out += log.append(batch, instance, call.version, last, [whole])
-        return out
+    def _settle(self, guard: following.Guard) -> None:
+        """After a write in parts: takes back what readers beside it may have kept of a part."""
+        indexed = self.data.rows.indexed
+        self.data.index.forget()
+        again = Batch()
+        now = pack_u64(unpack_u64(guard[indexed]) + 1)
+        again.put(indexed, pack_u64(unpack_u64(now) + 1))
+        with suppress(GuardFailed):  # another write has done so
+            self.data.engine.write(again, sync=False, guard={indexed: now})
 
-    def _tell(self, now: Call, mapping: tuple[Labels, Labels] | None, batch: Batch) -> following.Guard:
+    def _tell(self, now: Call, mapping: Entries | None, batch: Batch) -> following.Guard:
         guard: following.Guard = {}
         for told in self._tellings if self.data.has_followers() else ():
             change = LabelChange(
@@ -408,13 +389,3 @@ def _raise(batch: Batch, generations: Mapping[bytes, bytes | None]) -> None:
     """Puts the next ones of these generations."""
     for key, value in generations.items():
         batch.put(key, pack_u64(unpack_u64(value) + 1))
-
-
-def _state(view: View, prefix_key: bytes) -> Any:
-    """What a version sees under a key, to be compared: its value, or where merged versions each wrote one, all."""
-    try:
-        value = view.get(prefix_key)
-    except KeyConflict as conflict:
-        keys = [prefix_key + version_bytes(version) for version in conflict.writers]
-        return [None if v is None else bytes(v) for v in view.snapshot.get_many(keys)]
-    return None if value is None else bytes(value)

@@ -22,6 +22,7 @@ from dvidcore.api.start import opened_server
 from dvidcore.config import from_folder
 from dvidcore.datatypes.base import BytesBody, Call, DataType, Reply
 from dvidcore.geometry import ZYX
+from dvidcore.storage.leveldb import LevelDB
 
 SIDE = 512
 BODIES = 300
@@ -62,6 +63,10 @@ class Store:
         self.call(instance, "post_elements", elements, kafkalog="on")
 
     def size(self) -> int:
+        """Bytes on the disk, once what was overwritten is gone."""
+        engine = self.labels.engine
+        assert isinstance(engine, LevelDB)
+        engine.reclaim()
         return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
 
 

@@ -13,6 +13,8 @@ import pytest
 from annotation_model import SIDE, World, bare, element, in_order
 from dvidcore.mutations import log
 from dvidcore.repos import Database
+from dvidcore.storage.engine import Batch
+from dvidcore.storage.keys import version_bytes, zyx_key
 
 
 @pytest.fixture
@@ -479,3 +481,32 @@ def test_changes_are_logged_with_their_user_unless_told_off(world: World) -> Non
     assert found[0]["User"] == "ann" and found[0]["UUID"] == world.node and found[0]["Elements"] == 2
     assert (found[1]["From"], found[1]["To"], found[2]["Point"]) == ([1, 1, 1], [5, 1, 1], [5, 1, 1])
     assert "User" not in found[2]
+
+
+# -- the check ---------------------------------------------------------------------------------------------------------
+
+
+def test_rows_that_disagree_are_found_and_mended(world: World, database: Database) -> None:
+    world.put(element((1, 1, 1), "PreSyn", ["a"]), element((20, 1, 1), "Gap", ["a", "b"]), element((40, 1, 1)))
+    engine, node = database.stores["main"], database.resolve(world.node)[1]
+    rows = world.client.server.instances.named(database.repo_of(world.root), "ann").rows  # type: ignore[attr-defined]
+    suffix, origin = version_bytes(node.id), zyx_key(0, 0, 0)
+    tagged = engine.get(rows.of_tag("a") + origin + suffix)
+    on_one = engine.get(rows.of_body(1) + origin + suffix)
+    assert tagged is not None and on_one is not None
+    batch = Batch()
+    batch.delete(rows.of_tag("b") + origin + suffix)
+    batch.put(rows.of_tag("c") + origin + suffix, tagged)
+    batch.put(rows.of_body(9) + origin + suffix, on_one)
+    batch.delete(rows.of_body(2) + origin + suffix)
+    engine.write(batch)
+    found = {f.what: (f.stored, f.expected, f.serious) for f in world.findings() if f.kind == "elements"}
+    assert found == {
+        'the elements with the tag "b" in block 0,0,0': ("0 elements", "1 elements", False),
+        'the elements with the tag "c" in block 0,0,0': ("2 elements", "0 elements", False),
+        "the elements on body 9 in block 0,0,0": ("1 elements", "0 elements", True),
+        "the elements on body 2 in block 0,0,0": ("0 elements", "1 elements", False),
+    }
+    assert all(f.repaired for f in world.findings(repair=True))
+    world.agree()
+    assert world.findings() == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -194,6 +195,38 @@ def test_changes_during_a_reload_are_counted_once(world: World, monkeypatch: pyt
     wait(world, "late")
     for kind in INDEX_TYPES:
         assert world.get(f"late/top/99/{kind}") == world.state.ranking(kind)
+
+
+class Overtaking(Memory):
+    """An engine in which elements change before counts are written, as another process over the same store would."""
+
+    def __init__(self) -> None:
+        super().__init__("overtaking")
+        self.before: list[Callable[[], object]] = []
+
+    def write(self, batch: Batch, *, sync: bool = True, guard: Mapping[bytes, bytes | None] | None = None) -> None:
+        if guard and self.before and all(key[5:6] == b"\x20" for key in guard):
+            self.before.pop()()
+        super().write(batch, sync=sync, guard=guard)
+
+
+def test_a_reload_that_is_overtaken_counts_again() -> None:
+    engine = Overtaking()
+    with Database.open({"main": engine}) as database:
+        world = World(database)
+        world.write(np.broadcast_to(np.arange(SHAPE[2], dtype=np.uint64) // 8 + 1, SHAPE))
+        fill(world)
+        world.client.instance(world.root, "late", "labelsz")
+        world.post("late/sync", {"sync": "ann"})
+        engine.before = [
+            lambda: world.put(element((5, 5, 5), "PreSyn")),
+            lambda: world.delete((88, 0, 1)),
+            lambda: None,  # the write that begins the reload
+        ]
+        reload(world, "late")
+        assert not engine.before
+        for kind in INDEX_TYPES:
+            assert world.get(f"late/top/99/{kind}") == world.state.ranking(kind)
 
 
 def test_a_reload_that_was_interrupted_goes_on() -> None:

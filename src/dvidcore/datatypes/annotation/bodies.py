@@ -34,7 +34,8 @@ LabelsAt = Callable[[NDArray[np.int64]], NDArray[np.uint64]]
 
 def source(data: Annotation) -> LabelEngine | None:
     """The instance with the voxels that tell the bodies."""
-    return next((found for found in data.sources() if isinstance(found, LabelEngine)), None)
+    found = (labels for labels in data.sources() if isinstance(labels, LabelEngine) and labels.typename != "labelvol")
+    return next(found, None)
 
 
 def at(data: Annotation, call: Call, voxels: NDArray[np.int64]) -> NDArray[np.uint64]:

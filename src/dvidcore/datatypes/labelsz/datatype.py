@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
 
 from dvidcore.datatypes import following
+from dvidcore.datatypes.annotation import bodies
 from dvidcore.datatypes.annotation.datatype import Annotation
 from dvidcore.datatypes.annotation.reading import answer
 from dvidcore.datatypes.annotation.rows import pack_u64, unpack_u64
@@ -121,12 +123,12 @@ class LabelSizes(DataType):
         return self._guard(call.view, batch)
 
     def _tally(self, deltas: Counter[Key], elements: Counted, times: int) -> None:
-        bodies, kinds = elements.bodies, elements.kinds
-        if self.region is not None and len(bodies):
+        labels, kinds = elements.bodies, elements.kinds
+        if self.region is not None and len(labels):
             inside = self.region.contains(elements.positions)
-            bodies, kinds = bodies[inside], kinds[inside]
-        for (body, kind), number in Counter(zip(bodies.tolist(), kinds.tolist(), strict=True)).items():
-            recount.tally(deltas, body, (kind,), times * number)
+            labels, kinds = labels[inside], kinds[inside]
+        for (label, kind), number in Counter(zip(labels.tolist(), kinds.tolist(), strict=True)).items():
+            recount.tally(deltas, label, (kind,), times * number)
 
     def follow_later(self, source: DataType, version: int, intents: Sequence[Mapping[str, Any]]) -> None:
         node = self.repo.dag.nodes[version]
@@ -150,8 +152,12 @@ class LabelSizes(DataType):
 
     def change(self, call: Call, fill: Callable[[View, Batch], None]) -> None:
         """Writes what ``fill`` puts into a batch, given the newest view; again where elements changed meanwhile."""
-        with self.lock:
+        with self.lock, ExitStack() as waiting:
+            attempts = 0
             while True:
+                if attempts == 2:  # elements change faster than this can count: they wait
+                    self._hold(waiting)
+                attempts += 1
                 view, batch = call.renew(), Batch()
                 fill(view, batch)
                 if not len(batch):
@@ -162,6 +168,13 @@ class LabelSizes(DataType):
                 except GuardFailed:
                     continue
                 return
+
+    def _hold(self, stack: ExitStack) -> None:
+        """Has writers of elements, and of the labels under them, wait in this process."""
+        annotation = self.annotation()
+        if annotation is not None:
+            stack.enter_context(annotation.lock)
+            bodies.hold(annotation, stack)
 
     def _catch_up(self, call: Call) -> None:
         """Follows what changed in other stores; before the call's snapshot is read."""

@@ -136,7 +136,7 @@ class _Halving:
                 for key, value in ordered_map(lambda at: self._made(view, at), some, 4 * processors()):
                     staged.put(key, value)
                 self._check_open()
-                self._data.commit(call, staged, self._extents(view), None)
+                self._data.commit(call, staged, self._box(some), extents=self._extents(view))
         finally:
             call.close()
 
@@ -149,11 +149,17 @@ class _Halving:
         half = halved(volume, method, self._data.element)
         return stored.key(*at, self._target.version), stored.pack(half.reshape(-1).view(np.uint8).data)
 
+    def _box(self, some: list[ZYX]) -> Extents:
+        """The voxels of some blocks, and those between them."""
+        low, high = (ZYX(*map(end, zip(*some, strict=True))) for end in (min, max))
+        block = self._data.stored.block
+        first = ZYX(*(c * b for c, b in zip(low, block, strict=True)))
+        return Extents(first, ZYX(*((c + 1) * b - 1 for c, b in zip(high, block, strict=True))))
+
     def _extents(self, view: View) -> Extents | None:
+        """Half those of the source."""
         extents = self._source.extents(view)
-        if extents is None:
-            return None
-        return Extents(*(ZYX(*(c // 2 for c in end)) for end in extents))
+        return None if extents is None else Extents(*(ZYX(*(c // 2 for c in end)) for end in extents))
 
     def _check_open(self) -> None:
         node = self._data.repo.dag.nodes[self._node.id]

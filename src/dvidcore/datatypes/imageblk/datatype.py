@@ -12,6 +12,7 @@ from dvidcore import codecs
 from dvidcore.datatypes.arguments import choice, flag, text
 from dvidcore.datatypes.base import OCTETS, Buffer, Call, DataType, Reply, endpoint
 from dvidcore.datatypes.imageblk.chain import Chain
+from dvidcore.datatypes.imageblk.extents import Extents
 from dvidcore.datatypes.imageblk.stored import PART, SLAB, coordinates
 from dvidcore.datatypes.imageblk.volumes import MAX_BUFFER, MUTATE, SCALE, WRITTEN_SCALE
 from dvidcore.errors import BadRequest
@@ -70,7 +71,8 @@ class ImageBlock(Chain):
         self._check_body(call.body, count * n // self.element.nbytes, f"{count} blocks")
         block = stored.block
         offset = ZYX(*(c * b for c, b in zip(start, block, strict=True)))
-        coarser = self._coarser(offset, ZYX(block.z, block.y, count * block.x))
+        size = ZYX(block.z, block.y, count * block.x)
+        coarser = self._coarser(offset, size)
 
         def bodies() -> Iterator[tuple[int, bytes]]:
             step = max(1, PART // n)
@@ -95,7 +97,7 @@ class ImageBlock(Chain):
             for packed in ordered_map(rows, bodies(), 4):
                 for key, value in packed:
                     staged.put(key, value)
-            self.commit(call, staged, None, coarser)
+            self.commit(call, staged, Extents.of_box(offset, size), extents=None, coarser=coarser)
 
     def _check_span(self, start: ZYX, count: int) -> None:
         """BadRequest where blocks along X have voxels beyond int32."""

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import orjson
 
 from dvidcore.datatypes.base import Body, Call, DataType, Reply, Setting, endpoint
+from dvidcore.datatypes.following import tell
 from dvidcore.datatypes.imageblk import extents as ext
+from dvidcore.datatypes.imageblk.change import ImageChange
 from dvidcore.datatypes.imageblk.checking import check_blocks
 from dvidcore.datatypes.imageblk.downres import scale_settings
 from dvidcore.datatypes.imageblk.elements import Element
@@ -202,21 +204,35 @@ class ImageProperties(DataType):
             )
         return Coarser(self.record.id, self.coarse, offset, size)
 
-    def commit(self, call: Call, staged: StagedWrite, written: Extents | None, coarser: Coarser | None) -> None:
-        """Makes a write visible, with the coarser scales and the extents grown by what was written.
+    def commit(
+        self, call: Call, staged: StagedWrite, box: Extents, *, extents: Extents | None, coarser: Coarser | None = None
+    ) -> None:
+        """Makes a write within a box visible, with the coarser scales, and the instance's extents grown to ``extents``.
 
-        Of two writes of the same blocks one is seen whole: one batch is atomic, and what takes several has its turn
-        alone. Coarser scales and growth of the extents are guarded; locks see to it that the guard rarely fails.
+        Instances that are synced with this one take part. Of two writes of the same blocks one is seen whole: one batch
+        is atomic, and what takes several has its turn alone. Coarser scales and growth of the extents are guarded;
+        locks see to it that the guard rarely fails.
         """
-        self.repo.next_mutation_id()
+        change = ImageChange("mutate-voxels", self.repo.next_mutation_id(), *box)
         with self._tiles.holding(() if coarser is None else coarser.tiles()):
-            while not self._committed(call, staged, written, coarser):
+            while not self._committed(call, staged, change, extents, coarser=coarser):
                 pass  # another process came between
 
-    def _committed(self, call: Call, staged: StagedWrite, written: Extents | None, coarser: Coarser | None) -> bool:
+    def _committed(
+        self,
+        call: Call,
+        staged: StagedWrite,
+        change: ImageChange,
+        written: Extents | None,
+        *,
+        coarser: Coarser | None,
+    ) -> bool:
         """Tries to make a write visible; False where others wrote meanwhile."""
         final = Batch()
-        guard = {} if coarser is None else coarser.put(staged, call.renew(), call.version, final)
+        call.renew()
+        guard = tell(self, call, change, final)
+        if coarser is not None:
+            guard |= coarser.put(staged, call.view, call.version, final)
         with self._turns.alone() if staged.staged else self._turns.shared():
             grows = written is not None and written.union(now := self.extents(call.renew())) != now
             with self._growing if grows else nullcontext():

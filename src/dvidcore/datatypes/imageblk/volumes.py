@@ -211,7 +211,8 @@ class ImageVolumes(ImageProperties):
         coarser = self._coarser(offset, box)
         with StagedWrite(self.engine) as staged:
             self._stage(staged, call, offset, box, limit=limit, coarser=coarser)
-            self.commit(call, staged, Extents.of_box(offset, box), coarser)
+            written = Extents.of_box(offset, box)
+            self.commit(call, staged, written, extents=written, coarser=coarser)
 
     def _stage(
         self,

@@ -34,7 +34,8 @@ class ImageTile(Generating):
 
     A tile is named by its plane, its scale and x_y_z: along the two axes of the plane these count tiles, along the
     third it is the coordinate of the slice in voxels, at every scale. Tiles are posted, or generated from the instance
-    that Source names; where none is stored the server cuts it from there.
+    that Source names; where none is stored the server cuts it from there. Synced with its Source (POST sync), an
+    instance forgets the tiles that show voxels as soon as these are written.
     """
 
     typename: ClassVar[str] = "imagetile"

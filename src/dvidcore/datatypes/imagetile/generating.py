@@ -17,8 +17,9 @@ from dvidcore.datatypes.imagetile import generate, pictures
 from dvidcore.datatypes.imagetile.generate import Slices
 from dvidcore.datatypes.imagetile.levels import Level, default_levels, levels_of, parse_levels
 from dvidcore.datatypes.imagetile.source import Gray
-from dvidcore.datatypes.imagetile.tiles import GENERATION, PLANES, Tiles
-from dvidcore.errors import BadRequest, Locked
+from dvidcore.datatypes.imagetile.synced import Synced
+from dvidcore.datatypes.imagetile.tiles import GENERATION, PLANES
+from dvidcore.errors import BadRequest, GuardFailed, Locked
 from dvidcore.geometry import ZYX
 from dvidcore.pool import ordered_map, processors
 from dvidcore.storage.engine import Batch
@@ -40,7 +41,7 @@ _PLANES = Query("planes", None, "which planes, as in xy;yz; all by default", gen
 _RANGES = (_range("x", "yz"), _range("y", "xz"), _range("z", "xy"))
 
 
-class Generating(Tiles):
+class Generating(Synced):
     """What makes tiles of a whole volume."""
 
     def __init__(self, database: Database, repo: Repo, record: InstanceRecord) -> None:
@@ -126,20 +127,26 @@ class _Work:
             plane = slices.plane
             block = source.stored.block[3 - plane.columns - plane.rows]
             for group in generate.groups(slices, self._extents, self._levels, block):
-                call = Call(self._data.engine, self._node, self._ancestry)
-                try:
-                    self._tile(call, slices, group)
-                finally:
-                    call.close()
+                while not self._tile(slices, group):
+                    progress.advance(0)  # the volume was changed meanwhile
                 progress.advance(group[1] - group[0])
 
-    def _tile(self, call: Call, slices: Slices, group: tuple[int, int]) -> None:
-        batch = _Tiles(self, slices.plane, group[0])
-        with self._data.volume(call) as volume:
-            if volume is None:
-                raise BadRequest("the Source was deleted")
-            generate.tile(volume._replace(extents=self._extents), slices, group, self._levels, batch.add)
-        batch.flush()
+    def _tile(self, slices: Slices, group: tuple[int, int]) -> bool:
+        """Makes the tiles of a group of slices; False where a change removed some of them meanwhile."""
+        call = Call(self._data.engine, self._node, self._ancestry)
+        try:
+            now = call.snapshot.get(self._data.changed_key)
+            batch = _Tiles(self, slices.plane, group[0], None if now is None else bytes(now))
+            with self._data.volume(call) as volume:
+                if volume is None:
+                    raise BadRequest("the Source was deleted")
+                generate.tile(volume._replace(extents=self._extents), slices, group, self._levels, batch.add)
+            batch.flush()
+        except GuardFailed:
+            return False
+        finally:
+            call.close()
+        return True
 
     def packed(self, pixels: Gray) -> bytes:
         """A tile's stored value."""
@@ -149,12 +156,16 @@ class _Work:
         """A tile's whole key."""
         return self._data.prefix_key(plane, scale, coord) + version_bytes(self._ancestry.version)
 
-    def write(self, batch: Batch) -> None:
-        """Stores some tiles. Raises Locked where the version was committed meanwhile."""
+    def write(self, batch: Batch, changed: bytes | None) -> None:
+        """Stores some tiles, made while the row of changes had the value ``changed``.
+
+        Raises Locked where the version was committed meanwhile, GuardFailed where the volume was changed.
+        """
         node = self._data.repo.dag.nodes[self._node.id]
         if node.locked and self._data.record.versioned and not self._admin:
             raise Locked(f"version {node.uuid} was committed before all tiles were made")
-        self._data.engine.write(batch, sync=self._data.database.options.sync)
+        guard = {self._data.changed_key: changed}
+        self._data.engine.write(batch, sync=self._data.database.options.sync, guard=guard)
 
     def level(self, number: int) -> Level:
         return self._levels[number]
@@ -167,8 +178,9 @@ class _Work:
 class _Tiles:
     """Encodes the tiles of a group of slices, and writes them some megabytes at a time."""
 
-    def __init__(self, work: _Work, plane: Plane, first: int) -> None:
+    def __init__(self, work: _Work, plane: Plane, first: int, changed: bytes | None) -> None:
         self._work = work
+        self._changed = changed
         self._plane = plane
         self._first = first
         self._batch = Batch()
@@ -197,5 +209,5 @@ class _Tiles:
     def flush(self) -> None:
         """Writes what has been encoded."""
         if len(self._batch):
-            self._work.write(self._batch)
+            self._work.write(self._batch, self._changed)
             self._batch = Batch()

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 KIT = ROOT.parent / "shared" / "conformance" / "kit.py"
 TOKEN = "secret"
 DEFAULT = (
+    "annotation_",
     "core_",
     "keyvalue_",
     "neuronjson_",
@@ -28,6 +29,7 @@ DEFAULT = (
     "labelmapmut_",
     "labelarray_basic",
     "labelarray_sparsevol",
+    "labelsz_",
     "imageblk_",
     "imagetile_",
     "multichan16_",

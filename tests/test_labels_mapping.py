@@ -192,3 +192,37 @@ def test_malformed_arguments_change_nothing() -> None:
         with pytest.raises(ValueError, match="capacity"):
             Mapping(capacity)
     assert mapping.lookup(u64([0, 1]), u32([1])).tolist() == [0, 2]
+
+
+def row(supervoxel: int, version: int, body: int) -> tuple[bytes, bytes]:
+    return b"before" + supervoxel.to_bytes(8, "big") + version.to_bytes(4, "big"), body.to_bytes(8, "little")
+
+
+def test_rows_of_a_store_are_loaded() -> None:
+    mapping, other = Mapping(), Mapping()
+    entries = [(s, v, (s * 7 + v) % 2**64) for s in (1, 2**40, 2**64 - 1) for v in (1, 2, 2**31 - 2)]
+    rows = [row(*entry) for entry in entries]
+    strange = (rows[0][0], b"elsewhere")
+    assert mapping.load([*rows[:4], strange, *((key, memoryview(value)) for key, value in rows[4:])], 6) == [strange]
+    for supervoxel, version, body in entries:
+        other.update(version, u64([supervoxel]), u64([body]))
+    rank = np.zeros(4, np.uint32)
+    for visible in ([1], [2], [1, 2], []):
+        rank[:] = 0
+        rank[visible] = visible
+        asked = u64([1, 2**40, 2**64 - 1, 5])
+        assert mapping.lookup(asked, rank).tolist() == other.lookup(asked, rank).tolist()
+    assert mapping.load([], 6) == [] and len(mapping) == 3
+
+
+def test_malformed_rows_change_nothing() -> None:
+    mapping = Mapping()
+    good = row(5, 1, 6)
+    for key, offset in ((b"short", 6), (good[0] + b"x", 6), (good[0], 5), (good[0], -1)):
+        with pytest.raises(ValueError):
+            mapping.load([good, (key, good[1])] if offset == 6 else [(key, good[1])], offset)
+    with pytest.raises(ValueError, match="supervoxel 0"):
+        mapping.load([good, row(0, 1, 6)], 6)
+    with pytest.raises(ValueError, match="version"):
+        mapping.load([good, row(7, 2**31 - 1, 6)], 6)
+    assert len(mapping) == 0

@@ -70,7 +70,17 @@ def _stored_rows(data: bytes) -> object:
     for offset in (0, 5, 12):
         labels.unpack_rows([_exactly(data[:cut])] * 3, [_exactly(data[cut:])] * 3, offset)
         labels.join_rows(_exactly(data[cut:]), _exactly(data[cut:]))
+    labels.supervoxels_of([_exactly(data[cut:])] * 2)
     return None
+
+
+def _columns(data: bytes) -> object:
+    """The bytes are block coordinates, which also serve as supervoxels and counts."""
+    coords = np.frombuffer(data[: len(data) // 12 * 12], np.int32).reshape(-1, 3).copy()
+    supervoxels = np.ascontiguousarray(coords[:, 0]).astype(np.uint64)
+    labels.divide(coords, supervoxels, supervoxels[::2].copy())
+    labels.totals(supervoxels, np.ascontiguousarray(coords[:, 1]).view(np.uint32))
+    return labels.find_blocks(coords, coords[::3].copy())
 
 
 def _index(data: bytes) -> object:
@@ -132,6 +142,7 @@ TARGETS = [
     Target("run arrays", _run_arrays, RUNS, 4096),
     Target("cut", _cut, CUTS, 4096),
     Target("masks", _masks, MASKS, 4096),
+    Target("columns", _columns, RUNS, 4096),
     Target("unpack_rows", _stored_rows, [_row(n) for n in (1, 2, 30)]),
     Target("index", _index, INDICES, 1 << 14),
     Target("decode_indices", _over(labels.decode_indices), [labels.encode_indices(INDICES)]),

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from apiclient import Client
 from dvidcore import blocks
 from dvidcore.checking import Finding, check
-from dvidcore.cli import cli
-from dvidcore.datatypes.checks import CONFLICT, Lineage
-from dvidcore.datatypes.imageblk.properties import COARSE
 from dvidcore.datatypes.labels import stored
 from dvidcore.datatypes.labels.rows import BODY, BODY_OFFSET, EXTENTS, INDEX, MAXLABEL, BodyRecord, LabelCounters
 from dvidcore.geometry import ZYX
 from dvidcore.repos import Database
-from dvidcore.storage import open_engine
 from dvidcore.storage.engine import Batch
-from dvidcore.storage.keys import STAGE, data_prefix, kind_range, log_key, u64_of, version_bytes
-from dvidcore.storage.versioned import KeyConflict, View
-from dvidcore.versions import DAG, Node
+from dvidcore.storage.keys import kind_range, u64_of, version_bytes
+from dvidcore.versions import Node
 from test_labelmap_writes import SIDE, World, random_step, random_volume, stream
 
 
@@ -64,51 +57,6 @@ def grown(world: World, seed: int, steps: int = 12) -> World:
     return world
 
 
-# -- versions ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_a_lineage_sees_what_a_view_sees(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    nodes = [Node(1, f"{1:032x}")]
-    for version in range(2, 10):
-        parents = sorted(rng.choice(np.arange(1, version), min(version - 1, int(rng.integers(1, 3))), replace=False))
-        nodes.append(Node(version, f"{version:032x}", branch=str(version), parents=[int(p) for p in parents]))
-    dag = DAG(nodes)
-    lineage = Lineage(dag)
-    with open_engine("memory", "") as engine:
-        for _ in range(30):
-            writers = sorted(int(v) for v in rng.choice(np.arange(1, 10), rng.integers(1, 5), replace=False))
-            pattern = tuple(v if rng.random() < 0.7 else -v for v in writers)
-            prefix = rng.bytes(8)
-            batch = Batch()
-            for place, version in enumerate(pattern):
-                batch.put(prefix + version_bytes(abs(version)), b"%d" % place if version > 0 else b"")
-            engine.write(batch)
-            with engine.snapshot() as snapshot:
-                seen: dict[int, int] = {}
-                for version in range(1, 10):
-                    try:
-                        value = View(snapshot, dag.ancestry(version)).get(prefix)
-                    except KeyConflict:
-                        seen[version] = CONFLICT
-                        continue
-                    if value is not None:
-                        seen[version] = int(bytes(value))
-            assert dict(lineage.seen(pattern)) == seen
-            state: dict[int, int | None] = {}
-            changes = {c.version: c for c in lineage.changes(pattern)}
-            for version in range(1, 10):
-                above = lineage.first_parent(version)
-                before = None if above is None else state[above]
-                now = before
-                if version in changes:
-                    assert changes[version].before == before
-                    now = changes[version].now
-                state[version] = now
-                assert now == (None if seen.get(version, CONFLICT) == CONFLICT else seen[version])
-
-
 # -- labels ------------------------------------------------------------------------------------------------------------
 
 
@@ -122,7 +70,7 @@ def _cut(value: bytes) -> bytes:
     return value[:-1]
 
 
-def _more_voxels(value: bytes) -> bytes:
+def more_voxels(value: bytes) -> bytes:
     """Of the last supervoxel of an index row."""
     return value[:-4] + struct.pack("<I", struct.unpack("<I", value[-4:])[0] + 1)
 
@@ -145,7 +93,7 @@ DAMAGE: dict[str, tuple[int, Callable[[bytes], bytes | None]]] = {
     "a row is gone": (INDEX, lambda value: None),
     "a row is a tombstone": (INDEX, lambda value: b""),
     "a row is cut": (INDEX, _cut),
-    "a row counts more": (INDEX, _more_voxels),
+    "a row counts more": (INDEX, more_voxels),
     "a row lacks a supervoxel": (INDEX, _other_supervoxel),
     "a record is gone": (BODY, lambda value: None),
     "a record is a tombstone": (BODY, lambda value: b""),
@@ -201,7 +149,7 @@ def test_a_finding_says_where_what_is_stored_and_what_should_be(world: World) ->
     volume[0, 0, :4] = 7
     world.post_raw(root, ZYX(1, 0, -1), volume)
     key, value = next((k, v) for k, v in rows(world, INDEX) if u64_of(k, BODY_OFFSET) == 7)
-    put(world, key, _more_voxels(value))
+    put(world, key, more_voxels(value))
     texts = sorted(str(f) for f in found(world.database))
     where = f"repo {root.uuid} {root.uuid} seg"
     assert texts == [
@@ -218,7 +166,7 @@ def test_a_disagreement_is_told_where_it_begins_and_not_again_below(world: World
     for _ in range(3):
         middle = world.child(middle)
     key, value = next((k, v) for k, v in rows(world, INDEX) if u64_of(k, BODY_OFFSET) == 6)
-    put(world, key, _more_voxels(value))
+    put(world, key, more_voxels(value))
     assert [f.version for f in found(world.database) if f.kind == "index"] == [world.repo.dag.nodes[2].uuid]
 
 
@@ -229,12 +177,12 @@ def test_a_supervoxel_in_a_body_that_it_does_not_map_to_is_found_at_the_version_
     world.post_raw(root, ZYX(0, 0, 0), volume)
     child = world.child(root)
     put(world, world.label.rows.mapping(5) + version_bytes(child.id), struct.pack("<Q", 6))
+    put(world, world.label.rows.mapped, struct.pack("<Q", 1000))  # the generation, as a writer raises it
     findings = found(world.database)
     assert {(f.kind, f.version) for f in findings} == {("index", child.uuid)}
     check(world.database, repair=True)
     assert found(world.database) == []
     world.models[child.id].mapping[5] = 6
-    world.label.mapping = type(world.label.mapping)(world.label.engine, world.label.rows)
     world.compare_all()
 
 
@@ -299,7 +247,7 @@ def test_an_unversioned_instance_is_checked_once(database: Database) -> None:
     engine = database.stores["main"]
     ((key, value),) = engine.scan(*kind_range(next(iter(database.repos.values())).instances["seg"].id, INDEX))
     batch = Batch()
-    batch.put(key, _more_voxels(bytes(value)))
+    batch.put(key, more_voxels(bytes(value)))
     engine.write(batch)
     assert [(f.kind, f.version) for f in found(database)] == [("body", root), ("index", root)]
     assert check(database, repair=True).clean
@@ -355,114 +303,3 @@ def test_blocks_in_conflict_say_nothing(world: World) -> None:
     world.post_raw(other, ZYX(0, 0, 0), np.full((SIDE,) * 3, 7, np.uint64))
     merged_as_they_are(world, one, other)
     assert found(world.database) == []
-
-
-# -- the rest of a store -----------------------------------------------------------------------------------------------
-
-
-def test_values_images_and_regions_that_do_not_unpack_are_told(database: Database) -> None:
-    client = Client(database)
-    uuid = client.repo()
-    keyvalue = client.instance(uuid, "kv", "keyvalue", checksum="crc32")
-    image = client.instance(uuid, "grey", "uint8blk", BlockSize="16,16,16")
-    region = client.instance(uuid, "area", "roi", BlockSize="16,16,16")
-    assert client.post(f"{keyvalue}/key/name", b"value").status == 200
-    assert client.post(f"{image}/raw/0_1_2/16_16_16/0_0_0", bytes(range(256)) * 16).status == 200
-    assert client.post(f"{region}/roi", [[0, 0, 0, 5]]).status == 200
-    assert found(database) == []
-    engine = database.stores["main"]
-    records = {record.name: record.id for repo in database.repos.values() for record in repo.instances.values()}
-    batch = Batch()
-    for name, kind in (("kv", 1), ("grey", 1)):
-        ((key, value),) = engine.scan(*kind_range(records[name], kind))
-        batch.put(key, bytes(value)[:-1])
-    ((key, value),) = engine.scan(*kind_range(records["area"], 1))
-    batch.put(key, bytes(24))
-    engine.write(batch)
-    assert {(f.instance, f.kind) for f in found(database)} == {("kv", "value"), ("grey", "block"), ("area", "summary")}
-    outcome = check(database, repair=True)
-    assert (outcome.serious, outcome.left) == (3, 2)
-    assert client.get(f"{region}/roi").json() == [[0, 0, 0, 5]]
-
-
-def test_images_are_checked_at_all_scales_and_their_extents_noted(database: Database) -> None:
-    client = Client(database)
-    uuid = client.repo()
-    image = client.instance(uuid, "grey", "uint8blk", BlockSize="16,16,16", MaxDownresLevel="1")
-    assert client.post(f"{image}/raw/0_1_2/32_16_16/0_0_16", bytes(range(256)) * 32).status == 200
-    assert found(database, strict=True) == []
-    assert client.post(f"{image}/extents", {"MinPoint": [20, 0, 0], "MaxPoint": [40, 15, 31]}).status == 200
-    assert [(f.kind, f.serious) for f in found(database)] == [("extents", False)]
-    engine = database.stores["main"]
-    (key, value), *_ = engine.scan(*kind_range(1, COARSE))
-    batch = Batch()
-    batch.put(key, bytes(value)[:-1])
-    engine.write(batch)
-    assert [f.what for f in found(database) if f.serious] == ["block 0,0,0 of scale 1"]
-
-
-def test_rows_of_nobody_and_writes_under_way_are_told(database: Database) -> None:
-    client = Client(database)
-    client.instance(client.repo(), "kv", "keyvalue")
-    engine = database.stores["main"]
-    batch = Batch()
-    batch.put(data_prefix(77, 1) + b"k\0" + version_bytes(1), b"\0v")
-    batch.put(log_key(78, 1, 5), b"{}")
-    batch.put(log_key(1, 1, 2**60), b"{")
-    batch.put(STAGE + bytes(8) + bytes(4), b"I")
-    engine.write(batch)
-    assert sorted(f.kind for f in found(database)) == ["instance", "instance", "log", "log", "stage"]
-    check(database, repair=True)
-    assert sorted(f.kind for f in found(database)) == ["log", "log", "stage"]
-
-
-# -- the command -------------------------------------------------------------------------------------------------------
-
-
-def test_the_command_answers_by_its_exit_code(tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-    run = CliRunner()
-    assert run.invoke(cli, ["check", str(folder)]).exit_code == 2
-    assert not folder.exists()
-    with Database.open({"default": open_engine("leveldb", str(folder))}) as database:
-        world = World(database)
-        world.post_raw(world.open[0], ZYX(0, 0, 0), np.full((SIDE,) * 3, 5, np.uint64))
-        assert run.invoke(cli, ["check", str(folder)]).exit_code == 2  # it is in use
-    answer = run.invoke(cli, ["check", str(folder)])
-    assert (answer.exit_code, answer.stdout) == (0, "all agrees\n")
-    with Database.open({"default": open_engine("leveldb", str(folder))}) as database:
-        (label,) = (record for repo in database.repos.values() for record in repo.instances.values())
-        engine = database.stores["default"]
-        ((key, value),) = engine.scan(*kind_range(label.id, INDEX))
-        batch = Batch()
-        batch.put(key, _more_voxels(bytes(value)))
-        engine.write(batch)
-    answer = run.invoke(cli, ["check", str(folder)])
-    assert answer.exit_code == 1 and "body 5 in block 0,0,0" in answer.stdout
-    answer = run.invoke(cli, ["check", str(folder), "--repair"])
-    assert answer.exit_code == 0 and "0 of them left" in answer.stdout
-    answer = run.invoke(cli, ["check", str(folder), "--strict"])
-    assert (answer.exit_code, answer.stdout) == (0, "all agrees\n")
-
-
-def test_the_command_takes_a_configuration_and_the_name_of_an_instance(tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-    with Database.open({"default": open_engine("leveldb", str(folder))}) as database:
-        World(database)
-    config = tmp_path / "server.toml"
-    config.write_text(f'[store.default]\nengine = "leveldb"\npath = "{folder}"\n')
-    run = CliRunner()
-    assert run.invoke(cli, ["check", str(config)]).exit_code == 0
-    assert run.invoke(cli, ["check", str(config), "--instance", "seg"]).exit_code == 0
-    answer = run.invoke(cli, ["check", str(config), "--instance", "other"])
-    assert answer.exit_code == 2 and "only seg" in answer.stderr
-    config.write_text("[store")
-    assert run.invoke(cli, ["check", str(config)]).exit_code == 2
-
-
-def test_an_lmdb_store_that_a_process_has_open_is_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-    with Database.open({"default": open_engine("lmdb", str(folder))}) as database:
-        database.new_repo()
-        assert CliRunner().invoke(cli, ["check", str(folder)]).exit_code == 2
-    assert CliRunner().invoke(cli, ["check", str(folder)]).exit_code == 0

@@ -112,54 +112,77 @@ def unpack_u64(value: bytes | memoryview | None) -> int:
 class Pairs:
     """The places of a block's elements and the bodies that they are indexed under, to be changed.
 
-    A place is there once, unless the index was posted as it is.
+    A place is there once, unless the index was posted as it is. As long as places are only added it stays as it is
+    stored; once a place in it is looked for, or many were, it is a dict.
     """
 
-    __slots__ = ("_bodies", "changed")
+    __slots__ = ("_bodies", "_lookups", "_raw", "changed")
 
     def __init__(self, value: bytes | memoryview | None = None) -> None:
-        self._bodies: dict[bytes, tuple[int, ...]] = {}
+        self._raw = bytearray(value or b"")
+        self._bodies: dict[bytes, tuple[int, ...]] | None = None
+        self._lookups = 0
         self.changed = False
-        for place, body in _pair.iter_unpack(value or b""):
-            self._bodies[place] = (*self._bodies[place], body) if place in self._bodies else (body,)
 
     def __len__(self) -> int:
         return len(self.items())
 
     def packed(self) -> bytes:
+        if self._bodies is None:
+            return bytes(self._raw)
         return b"".join([_pair.pack(*pair) for pair in self.items()])
 
     def items(self) -> list[tuple[bytes, int]]:
         """(place, body) of all."""
+        if self._bodies is None:
+            return list(_pair.iter_unpack(self._raw))
         return [(place, body) for place, bodies in self._bodies.items() for body in bodies]
 
     def bodies(self) -> set[int]:
-        return {body for bodies in self._bodies.values() for body in bodies}
+        return {body for _, body in self.items()}
 
     def of(self, place: bytes) -> tuple[int, ...]:
         """The bodies that a place is indexed under."""
-        return self._bodies.get(place, ())
+        if self._bodies is None:
+            self._lookups += 1
+            if self._lookups <= _LOOKUPS and place not in self._raw:
+                return ()
+        return self._dict().get(place, ())
 
     def add(self, place: bytes, body: int) -> None:
-        before = self._bodies.get(place, ())
-        if body not in before:
+        before = self.of(place)
+        if body in before:
+            return
+        if self._bodies is None:
+            self._raw += _pair.pack(place, body)
+        else:
             self._bodies[place] = (*before, body)
-            self.changed = True
+        self.changed = True
 
     def remove(self, place: bytes, body: int) -> None:
-        before = self._bodies.get(place, ())
+        before, known = self.of(place), self._dict()
         if body in before:
-            self._bodies[place] = tuple(other for other in before if other != body)
-            if not self._bodies[place]:
-                del self._bodies[place]
+            known[place] = tuple(other for other in before if other != body)
+            if not known[place]:
+                del known[place]
             self.changed = True
 
     def replace(self, old: int, new: int) -> None:
         """Has all that is indexed under one body be so under another."""
-        for place, bodies in self._bodies.items():
+        known = self._dict()
+        for place, bodies in known.items():
             if old in bodies:
-                self._bodies[place] = tuple(dict.fromkeys(new if body == old else body for body in bodies))
+                known[place] = tuple(dict.fromkeys(new if body == old else body for body in bodies))
                 self.changed = True
+
+    def _dict(self) -> dict[bytes, tuple[int, ...]]:
+        if self._bodies is None:
+            self._bodies = {}
+            for place, body in _pair.iter_unpack(self._raw):
+                self._bodies[place] = (*self._bodies.get(place, ()), body)
+        return self._bodies
 
 
 _pair = struct.Struct("<12sQ")
+_LOOKUPS = 16
+"""After so many it is made a dict."""

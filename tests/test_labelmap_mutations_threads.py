@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
@@ -14,12 +14,16 @@ import pytest
 
 from dvidcore.datatypes.base import Call
 from dvidcore.datatypes.labels.labelmap import LabelMap
+from dvidcore.datatypes.labels.transaction import Transaction, write
 from dvidcore.datatypes.registry import Instances
+from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX
 from dvidcore.repos import Database
 from dvidcore.storage.leveldb import LevelDB
 from labelmap_client import pack_mappings
 from test_labelmap_writes import SIDE, World, compare
+
+T = TypeVar("T")
 
 COUNT = 64
 SIZE = SIDE**3 // 8
@@ -225,3 +229,60 @@ def test_a_request_outlasts_what_the_cache_remembers(world: World) -> None:
         ask(world, world.label, "post_mappings", pack_mappings((step % 7, [step % 5 + 1])))
     held.check(world.label)
     held.call.close()
+
+
+# -- labels of mutations under way -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("writer", "mine"), [(same_instance, [65, 66]), (another_process, [68, 69])])
+def test_labels_are_given_out_once_beside_a_long_mutation(
+    world: World, writer: Callable[[World], LabelMap], mine: list[int]
+) -> None:
+    """This process knows what the mutation has taken; overtaken by another process, it takes others."""
+    others: list[dict[str, int]] = []
+
+    def change(transaction: Transaction) -> list[int]:
+        given = list(transaction.new_labels(2))
+        if not others:
+            others.append(ask(world, writer(world), "post_nextlabel", count=3))
+        transaction.map(np.array(given, np.uint64), np.zeros(2, np.uint64))
+        return given
+
+    assert ask_to_write(world, change) == mine
+    assert set(range(others[0]["start"], others[0]["end"] + 1)) | set(mine) == set(range(65, 70))
+    assert ask(world, world.label, "get_nextlabel") == {"nextlabel": 70}
+
+
+def test_a_mutation_that_fails_uses_up_no_label(world: World) -> None:
+    def change(transaction: Transaction) -> None:
+        transaction.new_labels(5)
+        raise BadRequest("it cannot be done")
+
+    for _ in range(2):
+        with pytest.raises(BadRequest):
+            ask_to_write(world, change)
+    assert ask(world, world.label, "post_nextlabel", count=1) == {"start": 65, "end": 65}
+
+
+def test_a_label_that_came_to_be_is_not_given_out(world: World) -> None:
+    """Voxels of the very label that a mutation has taken are stored before it is."""
+    attempts: list[int] = []
+
+    def change(transaction: Transaction) -> int:
+        (given,) = transaction.new_labels(1)
+        if not attempts:
+            world.post_raw(world.open[0], ZYX(1, 1, 1), np.full((SIDE, SIDE, SIDE), given, np.uint64))
+        attempts.append(given)
+        transaction.map(np.array([given], np.uint64), np.zeros(1, np.uint64))
+        return given
+
+    assert ask_to_write(world, change) == 66
+    assert attempts == [65, 66]
+
+
+def ask_to_write(world: World, change: Callable[[Transaction], T]) -> T:
+    call = world.call(world.open[0])
+    try:
+        return write(world.label, call, change, bodies=[1])
+    finally:
+        call.close()

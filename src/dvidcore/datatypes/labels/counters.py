@@ -5,6 +5,7 @@ The reads answer for a view; the ``raise_`` and ``grow_`` functions add to a wri
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from dvidcore.datatypes.labels.rows import BODY_OFFSET, LabelCounters, pack_box, pack_u64, unpack_box, unpack_u64
@@ -16,6 +17,7 @@ from dvidcore.storage.versioned import KeyConflict, VersionedBatch, View
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.labels.engine import LabelEngine
+    from dvidcore.datatypes.labels.leases import Lease
 
 Box = tuple[tuple[int, int, int], tuple[int, int, int]]
 
@@ -48,26 +50,30 @@ def counters(label: LabelEngine, snapshot: Snapshot) -> LabelCounters:
 
 
 def raise_maximum(
-    label: LabelEngine, view: View, batch: Batch, largest: int, in_use: int = 0, *, taken: LabelCounters | None = None
+    label: LabelEngine, view: View, batch: Batch, largest: int, in_use: int = 0, *, given: int = 0
 ) -> None:
     """Makes ``largest`` the version's and the repo-wide maximum where it is greater.
 
     ``in_use`` raises the repo-wide one alone, so that a label in use which no maximum counts is not given out.
-    ``taken``: the counters after labels were given out, ``largest`` the last of these; by a next label that was set
-    they don't raise the repo-wide maximum.
+    ``given``: the last of the labels that were given out, which raises the next label instead where one is set.
     """
-    if largest > maximum(label, view):
-        VersionedBatch(batch, view.ancestry.version).put(label.rows.maxlabel, pack_u64(largest))
+    if max(largest, given) > maximum(label, view):
+        VersionedBatch(batch, view.ancestry.version).put(label.rows.maxlabel, pack_u64(max(largest, given)))
     stored = counters(label, view.snapshot)
-    if taken is None:
-        taken, in_use = stored, max(largest, in_use)
-    now = taken._replace(maximum=max(taken.maximum, in_use))
+    now = stored._replace(maximum=max(stored.maximum, largest, in_use))
+    if stored.next_label:
+        counted = max(largest, in_use) if label.next_is_counted else 0
+        now = now._replace(next_label=max(stored.next_label, given, counted))
+    else:
+        now = now._replace(maximum=max(now.maximum, given))
     if now != stored:
         batch.put(label.rows.next, now.pack())
 
 
-def allocate(label: LabelEngine, snapshot: Snapshot, now: LabelCounters, count: int) -> tuple[int, int, LabelCounters]:
-    """(first, last, the counters afterwards) of ``count`` new labels, none of which is or was a body or a supervoxel.
+def allocate(
+    label: LabelEngine, snapshot: Snapshot, now: LabelCounters, count: int, held: Iterable[range] = ()
+) -> range:
+    """``count`` new labels, none of which is or was a body or a supervoxel, or is ``held``.
 
     Raises BadRequest beyond the ceiling or uint64.
     """
@@ -78,13 +84,23 @@ def allocate(label: LabelEngine, snapshot: Snapshot, now: LabelCounters, count: 
         if end > limit:
             what = "the ceiling" if now.ceiling else "the range of uint64"
             raise BadRequest(f"count: {count} labels from {start} on end beyond {what}, {limit}")
-        taken = existing(label, snapshot, start, end) if now.next_label else None
+        taken = max((some[-1] for some in held if some[0] <= end and some[-1] >= start), default=None)
+        if taken is None and now.next_label:
+            taken = existing(label, snapshot, start, end)
         if taken is None:
-            break
+            return range(start, end + 1)
         start = taken + 1
-    if now.next_label:
-        return start, end, now._replace(next_label=end)
-    return start, end, now._replace(maximum=end)
+
+
+def holds(label: LabelEngine, snapshot: Snapshot, lease: Lease) -> bool:
+    """Whether the labels of a lease can still be given out, by what a later snapshot shows."""
+    now = counters(label, snapshot)
+    first, last = lease.labels[0], lease.labels[-1]
+    if lease.epoch != label.leases.epoch or bool(now.next_label) != bool(lease.base) or now.next_label < lease.base:
+        return False
+    if (now.ceiling and last > now.ceiling) or (not now.next_label and first <= now.ingested):
+        return False
+    return existing(label, snapshot, first, last) is None
 
 
 def existing(label: LabelEngine, snapshot: Snapshot, first: int, last: int) -> int | None:
@@ -131,8 +147,9 @@ def extents(label: LabelEngine, view: View) -> Box | None:
     """
     boxes = [unpack_box(v) for v in _each(view, label.rows.extents)]
     if not boxes:
-        low, high = label.record.settings["MinPoint"], label.record.settings["MaxPoint"]
-        return None if low is None else ((low[2], low[1], low[0]), (high[2], high[1], high[0]))
+        settings = label.record.settings
+        low, high = settings.get("MinPoint"), settings.get("MaxPoint")
+        return None if low is None or high is None else ((low[2], low[1], low[0]), (high[2], high[1], high[0]))
     return union(boxes)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dvidcore.datatypes.base import Call, DataType
 from dvidcore.datatypes.labels import checks, settling
 from dvidcore.datatypes.labels.index import BodyIndex
 from dvidcore.datatypes.labels.known import KnownBodies
+from dvidcore.datatypes.labels.leases import Leases
 from dvidcore.datatypes.labels.locks import Locks
 from dvidcore.datatypes.labels.mapping import MappingCache
 from dvidcore.datatypes.labels.rows import Rows
@@ -29,6 +30,11 @@ class LabelEngine(DataType):
     """The base of the label types: voxels hold supervoxels, a mapping holds bodies, an index says where they are."""
 
     derives = True
+    next_is_counted: ClassVar[bool] = False
+    """Whether new labels come after the largest label that was stored or given to a split, nothing else being said.
+
+    A number that only a merge has as its target is then passed over when new labels reach it.
+    """
 
     def __init__(self, database: Database, repo: Repo, record: InstanceRecord) -> None:
         super().__init__(database, repo, record)
@@ -39,6 +45,7 @@ class LabelEngine(DataType):
         self.locks: Locks[ZYX] = Locks()
         """Of tiles, for writers of blocks."""
         self.body_locks: Locks[int] = Locks()
+        self.leases = Leases()
         self.commit_lock = threading.RLock()
         """Held by the writer that changes the index, the mapping or the counters (``transaction``)."""
 

@@ -24,8 +24,9 @@ from dvidcore.datatypes.following import LabelChange
 from dvidcore.datatypes.labels import counters, former, points, records
 from dvidcore.datatypes.labels.entries import ROW_BYTES, Entries, joined, put_entries
 from dvidcore.datatypes.labels.index import Columns, state_of
+from dvidcore.datatypes.labels.leases import Lease
 from dvidcore.datatypes.labels.mapping import Mapped
-from dvidcore.datatypes.labels.rows import BodyRecord, LabelCounters, pack_u64, unpack_u64
+from dvidcore.datatypes.labels.rows import BodyRecord, pack_u64, unpack_u64
 from dvidcore.errors import GuardFailed
 from dvidcore.geometry import ZYX
 from dvidcore.storage.engine import Batch, Snapshot
@@ -83,7 +84,7 @@ class Transaction:
         self._tiles: dict[bytes, bytes | None] = {}
         self._entries: list[Entries] = []
         self._asked: list[Labels | None] = []
-        self._counters: LabelCounters | None = None
+        self._leases: list[Lease] = []
         self._largest = self._in_use = 0
         self._records: list[tuple[int, dict[str, Any]]] = []
         self._tellings: list[_Telling] = []
@@ -159,11 +160,16 @@ class Transaction:
 
     def new_labels(self, count: int) -> range:
         """``count`` consecutive labels that exist nowhere; BadRequest beyond the ceiling or uint64."""
-        now = self._counters or counters.counters(self.data, self.view.snapshot)
-        now = now._replace(maximum=max(now.maximum, self._in_use))
-        start, end, self._counters = counters.allocate(self.data, self.view.snapshot, now, count)
-        self._largest = max(self._largest, end)
-        return range(start, end + 1)
+
+        def choose(held: list[range]) -> tuple[range, int]:
+            with self.data.engine.snapshot() as snapshot:
+                now = counters.counters(self.data, snapshot)
+                now = now._replace(maximum=max(now.maximum, self._in_use))
+                return counters.allocate(self.data, snapshot, now, count, held), now.next_label
+
+        lease = self.data.leases.take(choose)
+        self._leases.append(lease)
+        return lease.labels
 
     def raise_maximum(self, largest: int, in_use: int = 0) -> None:
         """As ``counters.raise_maximum``; labels that are given out from here on are above both."""
@@ -212,7 +218,7 @@ class Transaction:
         view = now.view
         if any(state_of(view, key) != state for key, state in self._seen.items()):
             return True
-        if self._counters is not None and self._moved(snapshot, self.data.rows.next):
+        if any(not counters.holds(self.data, snapshot, lease) for lease in self._leases):
             return True
         return bool(self._asked) and self._moved(snapshot, self.data.rows.mapped) and self._remapped()
 
@@ -238,12 +244,15 @@ class Transaction:
 
     def commit(self) -> bool:
         """Writes everything; False, with nothing done, where it was overtaken. Under the instance's commit lock."""
-        call, indexed = self.call, self.data.rows.indexed
-        if call.engine.get(indexed) == self._indexed and self._write(call):
+        call, rows = self.call, self.data.rows
+        self.data.leases.observe(call.engine.get(rows.next))
+        if call.engine.get(rows.indexed) == self._indexed and self._write(call):
             return True
         while not self._spent:
             now = Call(call.engine, call.node, call.ancestry, user=call.user, app=call.app, admin=call.admin)
             try:
+                stored = now.snapshot.get(rows.next)
+                self.data.leases.observe(None if stored is None else bytes(stored))
                 if self._overtaken(now):
                     return False
                 if self._write(now):
@@ -261,8 +270,9 @@ class Transaction:
         batch.batch.extend(self.batch.batch)
         for step in self._steps:
             step(now, batch)
-        if self._in_use or self._counters is not None:
-            counters.raise_maximum(data, now.view, batch.batch, self._largest, self._in_use, taken=self._counters)
+        if self._in_use or self._leases:
+            given = max((lease.labels[-1] for lease in self._leases), default=0)
+            counters.raise_maximum(data, now.view, batch.batch, self._largest, self._in_use, given=given)
         mapping = joined(self._entries)
         guard |= self._tell(now, mapping, batch.batch)
         if self._records and former.kept(data):
@@ -285,6 +295,9 @@ class Transaction:
             return False
         if mapping is not None:
             data.mapping.wrote(now.version, *mapping, generation)
+        counted = next((value for key, value in reversed(batch.batch.operations) if key == rows.next), None)
+        if counted is not None:
+            data.leases.wrote(bytes(counted))
         if large:
             self._settle(guard)
         self._tell_index(batch.batch)
@@ -320,6 +333,11 @@ class Transaction:
         if mapping is not None:
             put_entries(self.data.rows, self._suffix, mapping, put)
         return final
+
+    def release(self) -> None:
+        """Ends what the attempt holds, whatever became of it."""
+        self.data.leases.release(self._leases)
+        self._leases = []
 
     def _settle(self, guard: following.Guard) -> None:
         """After a write in parts: takes back what readers beside it may have kept of a part."""
@@ -368,12 +386,15 @@ def write(
             with data.commit_lock if alone else nullcontext(), StagedWrite(data.engine) as staged:
                 call.renew()
                 attempt = Transaction(data, call, staged)
-                answer = change(attempt)
-                if blocks_alone:
-                    written = attempt.commit_blocks()
-                else:
-                    with data.commit_lock:
-                        written = attempt.commit()
+                try:
+                    answer = change(attempt)
+                    if blocks_alone:
+                        written = attempt.commit_blocks()
+                    else:
+                        with data.commit_lock:
+                            written = attempt.commit()
+                finally:
+                    attempt.release()
                 if written:
                     return answer
             alone = not blocks_alone

@@ -239,6 +239,30 @@ class World:
         return out
 
 
+def reload(world: World, name: str) -> None:
+    world.post(f"{name}/reload")
+    wait(world, name)
+    assert "Reload" not in world.get(f"{name}/info")["Extended"]
+
+
+def wait(world: World, name: str) -> None:
+    repo, node = world.database.resolve(world.node)
+    data = world.client.server.instances.named(repo, name)
+    assert data.reloads.wait(node.id, 30)  # type: ignore[attr-defined]
+
+
+def labelled(database: Database) -> World:
+    """Labels 1 to 6, 16 voxels each along x."""
+    made = World(database)
+    labels = np.arange(SHAPE[2], dtype=np.uint64) // 16 + 1
+    made.write(np.broadcast_to(labels, SHAPE), mutate=False)
+    return made
+
+
+def everything(world: World, name: str = "ann") -> list[dict[str, Any]]:
+    return in_order([e for part in world.get(f"{name}/all-elements").values() for e in part])
+
+
 # -- at random ---------------------------------------------------------------------------------------------------------
 
 

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from annotation_model import SHAPE, SIDE, World, cells, element, in_order
+from annotation_model import SHAPE, SIDE, World, cells, element, in_order, reload
 from dvidcore.repos import Database
-from test_annotation import reload
 
 
 @pytest.fixture

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from annotation_model import INDEX_TYPES, SHAPE, World, element
+from annotation_model import INDEX_TYPES, SHAPE, World, element, reload, wait
 from apiclient import Client
 from dvidcore.repos import Database
 from dvidcore.storage.engine import Batch
 from dvidcore.storage.memory import Memory
-from test_annotation import reload, wait
 
 
 @pytest.fixture

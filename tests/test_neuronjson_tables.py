@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
 from apiclient import Client
 from dvidcore import wire
 from dvidcore.datatypes.neuronjson import rows, writing
-from dvidcore.datatypes.neuronjson.annotation import MAIN, TIMES, USERS, Selection
+from dvidcore.datatypes.neuronjson.annotation import MAIN, TIMES, USERS, Selection, encode
 from dvidcore.datatypes.neuronjson.columns import Builder, Column, Dictionary, Table
 from dvidcore.datatypes.neuronjson.datatype import NeuronJSON
 from dvidcore.datatypes.neuronjson.rows import Changed
@@ -56,43 +57,54 @@ def nj(database: Database) -> Instance:
     return Instance(database)
 
 
-def codes(values: list[Any], dictionary: Dictionary) -> Column:
-    return Column(dictionary, dictionary.encode(values))
+def texts(*values: Any) -> list[bytes | None]:
+    return [None if value is None else orjson.dumps(value) for value in values]
 
 
 def test_dictionaries_tell_types_apart_and_widen() -> None:
-    values = [1, True, "1", 1.0, [1], ["1"], [1.0], [True], {"a": 1}, "true", [], [1, "1"], None, "b"]
+    values = texts(1, True, "1", 1.0, [1], ["1"], [1.0], [True], {"a": 1}, "true", [], [1, "1"], None, "b")
     dictionary = Dictionary()
     found = dictionary.encode(values)
     assert found.dtype == np.uint8
     assert len(set(found.tolist())) == len(values)
     assert dictionary.encode(values).tolist() == found.tolist()
-    wide = dictionary.encode(list(range(300)))
+    wide = dictionary.encode(texts(*range(300)))
     assert wide.dtype == np.uint16
-    assert dictionary.encode(list(range(70_000))).dtype == np.uint32
+    assert dictionary.encode(texts(*range(70_000))).dtype == np.uint32
     assert dictionary.encode(values).tolist() == found.tolist()
     assert dictionary.used(wide).tolist() == sorted(wide.tolist())
 
 
+def test_dictionaries_know_their_lists() -> None:
+    dictionary = Dictionary()
+    code = {value: int(dictionary.encode([value])[0]) for value in texts([1, 2.5], [], [True], [1, None], {"a": [1]})}
+    assert dictionary.lists == [(code[b"[1,2.5]"], (1, 2.5))]
+    dictionary.encode(texts("[1]", ["a", "b"], [1, "b"]))
+    assert [members for _, members in dictionary.lists] == [(1, 2.5), ("a", "b")]
+
+
 def test_values_that_nobody_has_any_more_go() -> None:
-    column = codes(["a", None, [1, 2], True, 2.5], Dictionary())
-    texts = [column.dictionary.by_code[code] for code in column.codes.tolist()]
+    dictionary = Dictionary()
+    values = texts("a", None, [1, 2], True, 2.5)
+    column = Column(dictionary, dictionary.encode(values))
     for number in range(1100):
-        column = column.replaced(np.array([1]), column.dictionary.encode([f"value {number}"]))
+        column = column.replaced(np.array([1]), column.dictionary.encode(texts(f"value {number}")))
     assert len(column.dictionary.by_code) < 300
-    texts[1] = "value 1099"
-    assert [column.dictionary.by_code[code] for code in column.codes.tolist()] == texts
+    values[1] = b'"value 1099"'
+    assert [column.dictionary.by_code[code] for code in column.codes.tolist()] == values
     assert [members for _, members in column.dictionary.lists] == [(1, 2)]
 
 
 def test_tables_change_rows_and_share_columns() -> None:
-    builder = Builder()
-    builder.add([{"a": 1, "b": 1}, {"a": 2}, {"a": 3}])
+    builder = Builder(MAIN)
+    for annotation in ({"bodyid": 10, "a": 1, "b": 1}, {"bodyid": 20, "a": 2}, {"bodyid": 30, "a": 3}):
+        builder.add(encode(annotation))
     table = Table(np.array([10, 20, 30], np.uint64), {MAIN: builder.columns()})
-    one = table.changed(np.array([20], np.uint64), {MAIN: [{"a": 2, "c": "new"}]})
+    one = table.changed(np.array([20], np.uint64), {MAIN: [{"a": b"2", "c": b'"new"'}]})
     assert one.column(MAIN, "a") is table.column(MAIN, "a")
     assert one.column(MAIN, "b") is table.column(MAIN, "b")
-    several = one.changed(np.array([5, 10, 30, 40], np.uint64), {MAIN: [{"a": 0}, None, {"b": 9}, {"c": "end"}]})
+    changes = [{"a": b"0"}, None, {"b": b"9"}, {"c": b'"end"'}]
+    several = one.changed(np.array([5, 10, 30, 40], np.uint64), {MAIN: changes})
     found = b"".join(several.texts(np.arange(4), several.shown(Selection())))
     assert json.loads(b"[%b]" % found) == [
         {"bodyid": 5, "a": 0},

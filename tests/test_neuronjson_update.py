@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dvidcore.datatypes.neuronjson.annotation import MAIN, TIMES, USERS, Selection, decode, decode_section, encode
+from dvidcore.datatypes.neuronjson.annotation import MAIN, TIMES, USERS, Selection, decode, encode, fields_of
 from dvidcore.datatypes.neuronjson.times import latest
 from dvidcore.datatypes.neuronjson.update import Update, present, same, updated
 
@@ -99,7 +100,10 @@ annotations = st.builds(
 def test_stored_annotations_and_what_is_cut_out_of_them(annotation: dict[str, Any]) -> None:
     payload = encode(annotation)
     assert same(decode(payload), annotation)
-    sections = [decode_section(payload, section) for section in (MAIN, USERS, TIMES)]
+    sections = [
+        {name: json.loads(text) for name, text in fields_of(payload, section).items()}
+        for section in (MAIN, USERS, TIMES)
+    ]
     assert same({"bodyid": 7, **sections[0], **sections[1], **sections[2]}, annotation)
     for show, endings in (("", ()), ("user", ("_user",)), ("time", ("_time",)), ("all", ("_user", "_time"))):
         plain = {name for name in annotation if not name.endswith(("_user", "_time"))}

@@ -17,12 +17,16 @@ from typing import Any, NamedTuple
 import orjson
 
 from dvidcore.datatypes.base import Buffer
+from dvidcore.datatypes.neuronjson import _members
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import UINT64_MAX
 
 Annotation = dict[str, Any]
+Fields = dict[str, bytes]
+"""Fields of an annotation and their values as JSON texts."""
 
 BODYID = "bodyid"
+BODYID_TEXT = b'"bodyid"'
 MAIN, USERS, TIMES = range(3)
 """The sections."""
 SUFFIXES = ("_user", "_time")
@@ -121,17 +125,20 @@ def decode(payload: Buffer) -> Annotation:
     return annotation
 
 
-def decode_section(payload: Buffer, section: int) -> Annotation:
-    """The fields of one section, without ``bodyid``."""
+def span(payload: Buffer, section: int) -> tuple[int, int]:
+    """Where the members of a section begin in a stored value, with the brace or comma before them, and where they end."""
     first, second = _lengths.unpack_from(payload)
-    start = (0, first, first + second)[section] + _lengths.size
-    stop = (first + _lengths.size, first + second + _lengths.size, len(payload) - 1)[section]
-    if start == stop:
-        return {}
-    # Past the brace or the comma before the section.
-    found: Annotation = orjson.loads(b"".join((b"{", memoryview(payload)[start + 1 : stop], b"}")))
-    found.pop(BODYID, None)
-    return found
+    if section == MAIN:
+        return _lengths.size, _lengths.size + first
+    start: int = _lengths.size + first
+    return (start, start + second) if section == USERS else (start + second, len(payload) - 1)
+
+
+def fields_of(payload: Buffer, section: int) -> Fields:
+    """The fields of one section, without ``bodyid``."""
+    found = _members.members(payload, *span(payload, section))
+    found.pop(BODYID_TEXT, None)
+    return {orjson.loads(name): value for name, value in found.items()}
 
 
 # -- shown -------------------------------------------------------------------------------------------------------------

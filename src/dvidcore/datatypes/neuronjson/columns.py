@@ -9,7 +9,7 @@ tables can go on using them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -18,10 +18,12 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from dvidcore.datatypes.neuronjson.annotation import MAIN, TIMES, USERS, Annotation, Selection
+from dvidcore.datatypes.base import Buffer
+from dvidcore.datatypes.neuronjson import _members
+from dvidcore.datatypes.neuronjson.annotation import BODYID_TEXT, MAIN, TIMES, USERS, Fields, Selection, span
 
-Value = str | int | bytes | tuple[int, ...] | tuple[str, ...] | None
-"""A JSON value in a dictionary: texts and integers as they are, lists of either as tuples, all others as JSON text."""
+Value = bytes | None
+"""The JSON text of a value, as orjson writes it, so that equal texts are equal values of equal type; None: absent."""
 Codes = NDArray[np.unsignedinteger[Any]]
 Rows = NDArray[np.intp]
 
@@ -32,32 +34,13 @@ _PIECE = 2000
 """Annotations that are written together."""
 _KEPT_TEXTS = 20_000
 """Texts of values of one field that are kept while an answer is made."""
-_SCALARS = frozenset({str, int, type(None)})
-_LISTS = frozenset({bytes, tuple})
 
 
-def _value(given: Any) -> Value:
-    """A JSON value as a dictionary holds it, or one that it holds already. Equal values are those of equal type."""
-    kind = type(given)
-    if kind in _SCALARS or kind in _LISTS:
-        found: Value = given
-        return found
-    if kind is bool:
-        return b"true" if given else b"false"
-    if kind is list and set(map(type, given)) in ({int}, {str}):
-        return tuple(given)
-    return orjson.dumps(given)
-
-
-def _members(value: Value) -> tuple[Any, ...]:
-    """The members of a list of numbers or of texts; nothing for other values."""
-    if type(value) is tuple:
-        return value
-    if type(value) is bytes and value[:1] == b"[":
-        members = orjson.loads(value)
-        if {int, float}.issuperset(map(type, members)):
-            return tuple(members)
-    return ()
+def _listed(value: bytes) -> tuple[Any, ...]:
+    """The members of a list of numbers or of texts; nothing for other lists."""
+    members = orjson.loads(value)
+    kinds = set(map(type, members))
+    return tuple(members) if kinds <= {int, float} or kinds == {str} else ()
 
 
 _growing = threading.Lock()  # the tables of several versions share dictionaries
@@ -66,18 +49,27 @@ _growing = threading.Lock()  # the tables of several versions share dictionaries
 class Dictionary:
     """The distinct values of one field and their codes. It only grows, and codes stay."""
 
-    __slots__ = ("by_code", "codes", "lists")
+    __slots__ = ("_lists", "_seen", "by_code", "codes")
 
-    def __init__(self) -> None:
-        self.codes: dict[Value, int] = {None: ABSENT}
-        self.by_code: list[Value] = [None]
-        self.lists: list[tuple[int, tuple[Any, ...]]] = []
-        """(code, members) of the values that are lists of numbers or of texts."""
+    def __init__(self, codes: dict[Value, int] | None = None, by_code: list[Value] | None = None) -> None:
+        self.codes: dict[Value, int] = {None: ABSENT} if codes is None else codes
+        self.by_code: list[Value] = [None] if by_code is None else by_code
+        self._lists: list[tuple[int, tuple[Any, ...]]] = []
+        self._seen = 1  # how many values were looked at for lists
 
-    def encode(self, values: list[Any]) -> Codes:
-        """The codes of JSON values, of which new ones are added; ``None`` is an absent one."""
-        if not _SCALARS.issuperset(map(type, values)):
-            values = [_value(value) for value in values]
+    @property
+    def lists(self) -> list[tuple[int, tuple[Any, ...]]]:
+        """(code, members) of the values that are lists of numbers or of texts. They are found when first asked for."""
+        with _growing:
+            for code in range(self._seen, len(self.by_code)):
+                value = self.by_code[code]
+                if value is not None and value[:1] == b"[" and (members := _listed(value)):
+                    self._lists.append((code, members))
+            self._seen = len(self.by_code)
+        return self._lists
+
+    def encode(self, values: Sequence[Value]) -> Codes:
+        """The codes of values, of which new ones are added."""
         codes = self.codes
         found = list(map(codes.get, values))
         if None in found:
@@ -90,11 +82,8 @@ class Dictionary:
         with _growing:
             for value in values:
                 if value not in codes:
-                    code = len(by_code)
                     by_code.append(value)
-                    if type(value) in _LISTS and (members := _members(value)):
-                        self.lists.append((code, members))
-                    codes[value] = code
+                    codes[value] = len(by_code) - 1
 
     def used(self, codes: Codes) -> Rows:
         """The codes that occur in an array, ascending, without that of absence."""
@@ -191,7 +180,7 @@ class Table:
             found |= column.codes != ABSENT
         return found
 
-    def changed(self, bodies: NDArray[np.uint64], fields: Mapping[int, list[Annotation | None]]) -> Table:
+    def changed(self, bodies: NDArray[np.uint64], fields: Mapping[int, list[Fields | None]]) -> Table:
         """The table in which some bodies (ascending) have other annotations, or none: for each section their fields."""
         present = np.array([found is not None for found in next(iter(fields.values()))], np.bool_)
         where = np.searchsorted(self.bodies, bodies)
@@ -238,38 +227,26 @@ class _Fragments:
         listed = codes.tolist()
         if len(self._made) > _KEPT_TEXTS:
             self._made = {ABSENT: b""}
-        made, name, by_code, dumps = self._made, self._name, self._by_code, orjson.dumps
+        made, name, by_code = self._made, self._name, self._by_code
         for code in set(listed).difference(made):
-            value = by_code[code]
-            made[code] = name + (value if type(value) is bytes else dumps(value))
+            made[code] = name + (by_code[code] or b"")
         return list(map(made.__getitem__, listed))
 
 
 class Builder:
     """Makes the columns of one section from the annotations in the order of their bodies."""
 
-    def __init__(self) -> None:
-        self._dictionaries: dict[str, Dictionary] = {}
-        self._parts: dict[str, list[tuple[int, Codes]]] = {}
-        self._count = 0
+    def __init__(self, section: int) -> None:
+        self._section = section
+        self._builder = _members.Builder(BODYID_TEXT)
 
-    def add(self, annotations: list[Annotation]) -> None:
-        """The next annotations: their fields of the section."""
-        for name in set().union(*annotations):
-            dictionary = self._dictionaries.get(name)
-            if dictionary is None:
-                dictionary = self._dictionaries[name] = Dictionary()
-                self._parts[name] = []
-            codes = dictionary.encode([annotation.get(name) for annotation in annotations])
-            self._parts[name].append((self._count, codes))
-        self._count += len(annotations)
+    def add(self, payload: Buffer) -> None:
+        """The next annotation, as it is stored."""
+        self._builder.add(payload, *span(payload, self._section))
 
     def columns(self) -> dict[str, Column]:
         """The columns of all that was added."""
-        found = {}
-        for name, dictionary in self._dictionaries.items():
-            codes = np.zeros(self._count, smallest(len(dictionary.by_code)))
-            for start, part in self._parts[name]:
-                codes[start : start + len(part)] = part
-            found[name] = Column(dictionary, codes)
-        return found
+        return {
+            orjson.loads(name): Column(Dictionary(codes, by_code), rows.astype(smallest(len(by_code))))
+            for name, (codes, by_code, rows) in self._builder.columns().items()
+        }

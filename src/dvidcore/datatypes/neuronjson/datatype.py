@@ -373,4 +373,5 @@ def _checked(key: str) -> str:
 def _values(column: Column) -> list[str]:
     """The texts that occur in a column."""
     values = column.dictionary.by_code
-    return [value for code in column.dictionary.used(column.codes).tolist() if type(value := values[code]) is str]
+    found = [orjson.loads(value) for code in column.dictionary.used(column.codes).tolist() if (value := values[code])]
+    return [value for value in found if type(value) is str]

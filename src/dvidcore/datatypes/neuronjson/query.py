@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
@@ -127,7 +127,7 @@ def _column_matching(table: Table, column: Column | None, condition: Condition) 
 
 def _matching_codes(dictionary: Dictionary, condition: Condition, count: int) -> Iterator[int]:
     """The codes below ``count`` of the values that meet a condition."""
-    wanted = [*condition.texts, *(key for number in condition.numbers for key in _forms(number))]
+    wanted = [*map(orjson.dumps, condition.texts), *(form for number in condition.numbers for form in _forms(number))]
     for key in [*wanted, *(b"true" if flag else b"false" for flag in condition.flags)]:
         code = dictionary.codes.get(key, ABSENT)
         if ABSENT < code < count:
@@ -141,10 +141,10 @@ def _matching_codes(dictionary: Dictionary, condition: Condition, count: int) ->
         yield from _texts_matching(dictionary, expression, count)
 
 
-def _forms(number: Number) -> Iterator[int | bytes]:
-    """How a dictionary may hold a number: as an integer, as the text of a float."""
+def _forms(number: Number) -> Iterator[bytes]:
+    """The texts of a number: as an integer, as a float."""
     if number == int(number):
-        yield int(number)
+        yield b"%d" % int(number)
     try:
         rounded = float(number)
     except OverflowError:
@@ -206,10 +206,15 @@ def _expression(name: str, source: str) -> Expression:
 
 def _texts_matching(dictionary: Dictionary, expression: Expression, count: int) -> Iterator[int]:
     values = dictionary.by_code[:count]
-    owners = [code for code, value in enumerate(values) if type(value) is str]
-    texts = [value.encode() for value in values if type(value) is str]
+    owners = [code for code, value in enumerate(values) if value is not None and value[:1] == b'"']
+    texts = [_text(value) for value in values if value is not None and value[:1] == b'"']
     for code, members in dictionary.lists:
         if code < count and type(members[0]) is str:
             owners += [code] * len(members)
             texts += [member.encode() for member in members]
     return (owners[place] for place in expression.occurs(texts))
+
+
+def _text(value: bytes) -> bytes:
+    """What stands in the quotes of a JSON text."""
+    return value[1:-1] if b"\\" not in value else cast(str, orjson.loads(value)).encode()

@@ -10,14 +10,13 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore import codecs
 from dvidcore.datatypes.base import Buffer, Call
-from dvidcore.datatypes.neuronjson.annotation import MAIN, Annotation, decode_section
+from dvidcore.datatypes.neuronjson.annotation import MAIN, Fields, fields_of
 from dvidcore.datatypes.neuronjson.columns import Builder, Table
 from dvidcore.datatypes.neuronjson.rows import REMEMBERED, Changed, Rows, body_of, unpack_u64
 from dvidcore.storage.engine import Snapshot
@@ -29,9 +28,6 @@ KEPT = 512 << 20
 
 FEW, MANY = 2000, 0.2
 """A table is changed for so many annotations and this share of all; of more a new one is made."""
-
-_SOME = 2000
-"""Annotations that are read together."""
 
 
 class _Entry:
@@ -111,13 +107,12 @@ class Tables:
     def _read(self, view: View, sections: Iterable[int]) -> Table:
         """A table of some sections from all rows. O(bytes of the annotations)."""
         bodies: list[int] = []
-        builders = {section: Builder() for section in sections}
-        rows = view.scan(*self._rows.annotations)
-        while some := list(islice(rows, _SOME)):
-            bodies += [body_of(prefix_key) for prefix_key, _ in some]
-            payloads = [codecs.unpack(stored) for _, stored in some]
-            for section, builder in builders.items():
-                builder.add([decode_section(payload, section) for payload in payloads])
+        builders = {section: Builder(section) for section in sections}
+        for prefix_key, stored in view.scan(*self._rows.annotations):
+            bodies.append(body_of(prefix_key))
+            payload = codecs.unpack(stored)
+            for builder in builders.values():
+                builder.add(payload)
         columns = {section: builder.columns() for section, builder in builders.items()}
         return Table(np.array(bodies, np.uint64), columns)
 
@@ -174,8 +169,8 @@ class Tables:
         return table.changed(bodies, {section: _fields(payloads, section) for section in table.sections})
 
 
-def _fields(payloads: Sequence[Buffer | None], section: int) -> list[Annotation | None]:
-    return [None if payload is None else decode_section(payload, section) for payload in payloads]
+def _fields(payloads: Sequence[Buffer | None], section: int) -> list[Fields | None]:
+    return [None if payload is None else fields_of(payload, section) for payload in payloads]
 
 
 def _unique(bodies: Iterator[int]) -> NDArray[np.uint64]:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from dvidcore.datatypes.base import Call
-from dvidcore.errors import DvidError
 from dvidcore.mutations import log as mutation_log
 from dvidcore.storage.engine import Batch, Snapshot
 from dvidcore.storage.keys import prefix_range, version_bytes, version_of
@@ -83,7 +82,7 @@ class Reloads:
             try:
                 if not self._work(call, stop):
                     return
-            except DvidError as e:
+            except Exception as e:  # whatever it is: changes must not be refused for ever
                 log.exception('reload of "%s" at version %s', data.record.name, node.uuid)
                 failed = {"State": "failed", "Ended": mutation_log.timestamp(), "Error": str(e)}
                 done.put(self.key(version), orjson.dumps(failed))

@@ -97,15 +97,18 @@ def decode(block: bytes) -> Volume:
 
 
 # ---- what kernels answer ----------------------------------------------------------------------------------------
-def downsample(volume: Volume) -> Volume:
-    """Half the resolution: the most frequent label that is not 0, the smallest on a tie."""
+def downsample(volume: Volume, zeros: bool = False) -> Volume:
+    """Half the resolution: the most frequent label that is not 0, the smallest on a tie.
+
+    With ``zeros`` 0 counts too, and it is the largest on a tie.
+    """
     z, y, x = (n // 2 for n in volume.shape)
     eight = volume.reshape(z, 2, y, 2, x, 2).transpose(0, 2, 4, 1, 3, 5).reshape(-1, 8)
     out = np.zeros(len(eight), np.uint64)
     for i, row in enumerate(eight):
-        labels, votes = np.unique(row[row != 0], return_counts=True)
+        labels, votes = np.unique(row if zeros else row[row != 0], return_counts=True)
         if labels.size:
-            out[i] = labels[votes.argmax()]
+            out[i] = labels[votes == votes.max()].max() if zeros else labels[votes.argmax()]
     return out.reshape(z, y, x)
 
 
@@ -138,7 +141,7 @@ def read_segmentation(data: bytes, shape: tuple[int, int, int]) -> Volume:
 
 # ---- blocks to draw ---------------------------------------------------------------------------------------------
 LABELS = st.one_of(st.integers(0, 5), st.sampled_from([2**32 - 1, 2**32, 2**63, 2**64 - 1]), st.integers(0, 2**64 - 1))
-SHAPES = st.sampled_from([(16, 16, 16), (16, 24, 16), (32, 16, 24), (24, 16, 40)])
+SHAPES = st.sampled_from([(16, 16, 16), (16, 24, 16), (32, 16, 24), (24, 16, 40), (8, 8, 8), (8, 24, 16), (16, 8, 8)])
 EVEN_SHAPES = st.sampled_from([(16, 16, 16), (16, 32, 16), (32, 16, 48)])
 
 

@@ -148,7 +148,7 @@ def test_read_only_input_of_every_kind():
         np.zeros((16, 16, 16, 1), np.uint64),
         np.zeros((16, 16, 20), np.uint64),
         np.zeros((16, 12, 16), np.uint64),
-        np.zeros((8, 16, 16), np.uint64),
+        np.zeros((4, 16, 16), np.uint64),
         np.zeros((0, 16, 16), np.uint64),
         np.zeros((16, 16, 1032), np.uint64),
         np.zeros((16, 16, 16), np.int64),

@@ -77,6 +77,43 @@ def test_votes(eight, winner):
     assert len(block) == 24
 
 
+@pytest.mark.parametrize(
+    ("eight", "winner"),
+    [
+        ([0, 0, 0, 0, 0, 0, 0, 9], 0),
+        ([0, 0, 0, 0, 9, 9, 9, 9], 9),
+        ([0, 0, 0, 9, 9, 9, 9, 9], 9),
+        ([0, 0, 0, 0, 0, 0, 0, 0], 0),
+        ([7, 7, 7, 7, 3, 3, 3, 3], 7),
+        ([0, 0, 0, 0, 2, 2, 1, 1], 0),
+        ([0, 0, 2, 2, 1, 1, 3, 4], 2),
+        ([7, 6, 5, 4, 3, 2, 1, 0], 7),
+        ([2**64 - 1, 2**64 - 1, 2**63, 2**63, 2**32, 0, 0, 0], 0),
+    ],
+)
+def test_votes_where_zero_counts_and_the_larger_label_wins_a_tie(eight, winner):
+    rng = np.random.default_rng(0)
+    volume = np.zeros((16, 16, 16), np.uint64)
+    for z, y, x in np.ndindex(8, 8, 8):
+        cell = rng.permutation(np.array(eight, np.uint64)).reshape(2, 2, 2)
+        volume[2 * z : 2 * z + 2, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2] = cell
+    assert (blocks.decode(blocks.downsample([blocks.encode(volume)] * 8, zeros=True)) == winner).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_that_rule_for_any_children_and_parent(data):
+    shape = data.draw(reference.EVEN_SHAPES)
+    some = reference.strange_blocks(st.just(shape))
+    children = data.draw(st.lists(st.one_of(st.none(), some), min_size=8, max_size=8))
+    parent = data.draw(st.one_of(st.none(), some))
+    expected = np.zeros(shape, np.uint64) if parent is None else reference.decode(parent)
+    for k, child in enumerate(children):
+        if child is not None:
+            octant(expected, k)[:] = reference.downsample(reference.decode(child), zeros=True)
+    assert blocks.downsample(children, parent, shape, zeros=True) == reference.encode(expected)
+
+
 def test_votes_for_a_label_that_the_palette_repeats_count_together():
     # Two entries for label 9 with three votes each beat label 4 with two; then 0 is listed twice too.
     values = [0, 1, 2, 3, 0, 1, 2, 3]

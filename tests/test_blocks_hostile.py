@@ -126,7 +126,7 @@ def test_values_beyond_the_labels_of_any_width(count):
         blocks.lookup(block, np.zeros((1, 3), np.int64))
 
 
-@pytest.mark.parametrize("side", [0, 1, 129, 2**16, 2**31, 2**32 - 1])
+@pytest.mark.parametrize("side", [0, 129, 2**16, 2**31, 2**32 - 1])
 def test_sides_that_are_not_allowed(side):
     for axis in range(3):
         grid = [2, 2, 2]

@@ -57,7 +57,7 @@ def check(object block not None, shape=None):
 def encode(object volume not None):
     """The coded block of a volume of labels.
 
-    `volume` is uint64 (z, y, x), each side a multiple of 8 from 16 to 1024. Rows must be contiguous, z and y may have
+    `volume` is uint64 (z, y, x), each side a multiple of 8 from 8 to 1024. Rows must be contiguous, z and y may have
     any stride, so that a box of a larger volume is encoded where it lies. Read-only arrays will do.
     The palette lists labels in order of first appearance, by sub-block and then by voxel: the encoding of a volume is
     unique. O(voxels) where sub-blocks have few labels.

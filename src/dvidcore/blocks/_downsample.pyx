@@ -10,7 +10,11 @@ from dvidcore.blocks._layout cimport SIDE, Block, SubBlock, index_subblocks
 from dvidcore.blocks._points cimport triple
 
 cdef extern from "../blocks/_vote.h" namespace "dvidcore" nogil:
-    void halve(const Block &block, const SubBlock &sub, uint64_t *out, int sy, int sz) except +
+    cdef enum class Vote:
+        labels
+        values
+
+    void halve(const Block &block, const SubBlock &sub, Vote vote, uint64_t *out, int sy, int sz) except +
 
 cdef extern from "../blocks/_expand.h" namespace "dvidcore" nogil:
     void expand(const Block &block, const SubBlock &sub, uint8_t *out, int64_t sy, int64_t sz) except +
@@ -28,7 +32,7 @@ cdef inline uint64_t solid_label(const Block &block, const SubBlock &sub) noexce
 
 
 cdef int add_halved(
-    Encoder *encoder, const Block &child, const SubBlock *subs, int64_t z, int64_t y, int64_t x
+    Encoder *encoder, const Block &child, const SubBlock *subs, Vote vote, int64_t z, int64_t y, int64_t x
 ) except -1 nogil:
     """The sub-block (z, y, x) of the octant that `child` becomes: from eight of the child's sub-blocks."""
     cdef uint64_t[512] voxels
@@ -49,18 +53,19 @@ cdef int add_halved(
         encoder.add_solid(label)
         return 0
     for k in range(8):
-        halve(child, at[k][0], voxels + 256 * (k >> 2) + 32 * ((k >> 1) & 1) + 4 * (k & 1), 8, 64)
+        halve(child, at[k][0], vote, voxels + 256 * (k >> 2) + 32 * ((k >> 1) & 1) + 4 * (k & 1), 8, 64)
     encoder.add(<uint8_t *> voxels, 64, 512)
     return 0
 
 
-def downsample(object children not None, object parent=None, object shape=None):
+def downsample(object children not None, object parent=None, object shape=None, bool zeros=False):
     """The coded block of the next coarser scale from the eight below it.
 
     `children` are 8 coded blocks in Z, Y, X order (number 4*dz + 2*dy + dx), all of one shape, whose sides must be
     multiples of 16. Each becomes an octant: of every 2x2x2 voxels the most frequent label that is not 0, on a tie the
     numerically smallest; 0 only if all eight are 0. Where a child is None, the octant keeps the voxels of `parent`, the
-    coded block that is replaced, or is 0 without one. `shape` (z, y, x) is needed only where all are None.
+    coded block that is replaced, or is 0 without one. `shape` (z, y, x) is needed only where all are None. With
+    `zeros` 0 is a label like any other, and on a tie the numerically largest wins.
 
     The answer is what `encode` gives for its voxels. Children are voted on sub-block by sub-block, and those of one
     label are not unpacked. Raises ValueError for corrupt blocks or shapes that differ. O(voxels of the children).
@@ -73,6 +78,7 @@ def downsample(object children not None, object parent=None, object shape=None):
     cdef uint64_t[512] voxels
     cdef int64_t gz = 0, gy = 0, gx = 0, z, y, x
     cdef const SubBlock *sub
+    cdef Vote vote = Vote.values if zeros else Vote.labels
     cdef int k
     items = list(children)
     if len(items) != 8:
@@ -113,7 +119,7 @@ def downsample(object children not None, object parent=None, object shape=None):
                     k = 4 * (2 * z >= gz) + 2 * (2 * y >= gy) + (2 * x >= gx)
                     if there[k]:
                         add_halved(
-                            encoder, blocks[k], subs[k].data(), z % (gz // 2), y % (gy // 2), x % (gx // 2)
+                            encoder, blocks[k], subs[k].data(), vote, z % (gz // 2), y % (gy // 2), x % (gx // 2)
                         )
                     elif there[8]:
                         sub = &subs[8][(z * gy + y) * gx + x]

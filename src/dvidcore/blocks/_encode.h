@@ -74,8 +74,8 @@ public:
         forget();
         const int64_t side[3] = {gx, gy, gz};
         for (int axis = 0; axis < 3; ++axis) {
-            if (side[axis] < 2 || side[axis] > MAX_SIDE / SIDE)
-                corrupt("a label block of %lld voxels along %c: from 16 to 1024 are allowed",
+            if (side[axis] < 1 || side[axis] > MAX_SIDE / SIDE)
+                corrupt("a label block of %lld voxels along %c: from 8 to 1024 are allowed",
                         static_cast<long long>(side[axis]) * SIDE, "xyz"[axis]);
             grid_[axis] = static_cast<uint32_t>(side[axis]);
         }

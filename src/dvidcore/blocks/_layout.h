@@ -120,8 +120,8 @@ struct Block {
 
 private:
     static void check_side(uint32_t g, const char *axis) {
-        if (g < 2 || g > MAX_SIDE / SIDE)
-            corrupt("a label block of %llu voxels along %s: from 16 to 1024 are allowed",
+        if (g < 1 || g > MAX_SIDE / SIDE)
+            corrupt("a label block of %llu voxels along %s: from 8 to 1024 are allowed",
                     static_cast<unsigned long long>(g) * SIDE, axis);
     }
 };

@@ -1,4 +1,5 @@
-// Down-sampling a sub-block: of each 2x2x2 voxels the most frequent label that is not 0, on a tie the smallest.
+// Down-sampling a sub-block: of each 2x2x2 voxels the most frequent label. Among labels, 0 does not count and of a tie
+// the smallest wins; among values, 0 is one like any other and of a tie the largest wins.
 #pragma once
 
 #include <algorithm>
@@ -8,22 +9,27 @@
 #include "_layout.h"
 
 namespace dvidcore {
+
+enum class Vote { labels, values };
+
 namespace detail {
 
-// The voxels become ranks: their label's place among the sub-block's distinct labels in ascending order, counted
-// from 1, and 0 for the label 0. So the votes for one label are counted together even where a palette repeats it,
-// and the smaller rank is the smaller label. Fills rank (by voxel value) and label (by rank), answers the last rank.
-inline uint32_t rank_labels(const uint64_t *local, uint32_t labels, uint16_t *rank, uint64_t *label) {
+// The voxels become ranks: their label's place among the sub-block's distinct labels, counted from 1, and 0 for what has
+// no vote. So the votes for one label are counted together even where a palette repeats it, and the smaller rank wins a
+// tie: among labels they ascend and the label 0 has no vote, among values they descend. Fills rank (by voxel value) and
+// label (by rank), answers the last rank.
+inline uint32_t rank_labels(const uint64_t *local, uint32_t labels, Vote vote, uint16_t *rank, uint64_t *label) {
     struct Place {
         uint64_t label;
         uint32_t value;
     } order[VOXELS];
     for (uint32_t i = 0; i < labels; ++i) order[i] = {local[i], i};
     std::sort(order, order + labels, [](const Place &a, const Place &b) { return a.label < b.label; });
+    if (vote == Vote::values) std::reverse(order, order + labels);
     uint16_t last = 0;
     label[0] = 0;
     for (uint32_t i = 0; i < labels; ++i) {
-        if (order[i].label != label[last]) label[++last] = order[i].label;
+        if (order[i].label != label[last] || (last == 0 && vote == Vote::values)) label[++last] = order[i].label;
         rank[order[i].value] = last;
     }
     return last;
@@ -31,9 +37,13 @@ inline uint32_t rank_labels(const uint64_t *local, uint32_t labels, uint16_t *ra
 
 // Two labels: voxels are bits, and the votes for value 1 are added up in the nibbles of a word, each for one of the
 // 16 output voxels of two slices. Bit 3 of a nibble tells whether they reach a threshold of 1..8.
-inline void vote_bits(const uint8_t *values, const uint64_t *local, uint64_t *winner) {
+inline void vote_bits(const uint8_t *values, const uint64_t *local, Vote vote, uint64_t *winner) {
     const uint64_t none = local[0], one = local[1];
-    const uint64_t threshold = none == 0 ? 1 : one == 0 ? 8 : one < none ? 4 : 5;
+    const uint64_t threshold = vote == Vote::values ? (one > none ? 4 : 5)
+                               : none == 0          ? 1
+                               : one == 0           ? 8
+                               : one < none         ? 4
+                                                    : 5;
     const uint64_t missing = (8 - threshold) * 0x1111111111111111ULL;
     for (int z = 0; z < 4; ++z, values += 16, winner += 16) {
         uint64_t even = 0, odd = 0;                    // outputs of even and odd x, a row in each byte
@@ -66,7 +76,7 @@ inline Bytes odd_rows(Bytes a, Bytes b) {
 }
 
 // Up to 15 labels: 16 output voxels at a time, whose eight ranks lie in eight vectors. A vote is worth 16 and a rank
-// costs itself, so the largest sum is the winner; 0 gets no votes.
+// costs itself, so the largest sum is the winner; rank 0 gets no votes.
 inline void vote_ranks(const uint8_t *rank, uint8_t *winner) {
     for (int z = 0; z < 4; ++z, winner += 16) {
         Bytes candidate[8], votes[8];
@@ -143,7 +153,7 @@ inline void vote_any(const uint16_t *rank, uint16_t *winner) {
 }  // namespace detail
 
 // Writes the 4x4x4 labels that a sub-block of a finer scale becomes; sy and sz are the strides in labels.
-inline void halve(const Block &block, const SubBlock &sub, uint64_t *out, int sy, int sz) {
+inline void halve(const Block &block, const SubBlock &sub, Vote vote, uint64_t *out, int sy, int sz) {
     uint64_t winner[64];
     if (sub.bits == 0) {
         std::fill(winner, winner + 64, sub.labels == 0 ? 0 : block.label(sub.position(0)));
@@ -151,11 +161,11 @@ inline void halve(const Block &block, const SubBlock &sub, uint64_t *out, int sy
         uint64_t local[VOXELS];
         local_labels(block, sub, local);
         if (sub.bits == 1 && local[0] != local[1]) {
-            detail::vote_bits(sub.values, local, winner);
+            detail::vote_bits(sub.values, local, vote, winner);
         } else {
             uint64_t label[VOXELS + 1];
             uint16_t rank[VOXELS];
-            const uint32_t last = detail::rank_labels(local, sub.labels, rank, label);
+            const uint32_t last = detail::rank_labels(local, sub.labels, vote, rank, label);
             if (sub.bits <= 8 && last <= 15) {
                 uint8_t value[VOXELS], narrow[256], ranks[VOXELS], best[64];
                 unpack(sub, value);

@@ -71,8 +71,8 @@ def runs_of_blocks(blocks, coords, block_shape, labels):
         raise ValueError(f"{n} blocks and coordinates of {at.shape[0]} x {at.shape[1]}, not {n} x 3")
     z, y, x = block_shape
     for side in (z, y, x):
-        if not (16 <= side <= 1024 and side % 8 == 0):
-            raise ValueError(f"block_shape {tuple(block_shape)}: sides are multiples of 8 from 16 to 1024")
+        if not (8 <= side <= 1024 and side % 8 == 0):
+            raise ValueError(f"block_shape {tuple(block_shape)}: sides are multiples of 8 from 8 to 1024")
     shape[0], shape[1], shape[2] = z, y, x
     coded.resize(n)
     for i in range(n):

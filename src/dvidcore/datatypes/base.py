@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import orjson
@@ -322,6 +322,8 @@ class DataType:
     """Names of the types that an instance of this one may be synced with; None where the type has no syncs at all."""
     absent: ClassVar[frozenset[str]] = frozenset()
     """First words of inherited endpoints that this type does not have."""
+    absent_queries: ClassVar[frozenset[str]] = frozenset()
+    """Query parameters of inherited endpoints that this type does not have: their methods have a default for these."""
 
     strict_verbs: ClassVar[frozenset[str]] = frozenset()
     """First words of endpoints that answer other verbs with 405. Elsewhere that is 400, as DVID has it."""
@@ -346,7 +348,8 @@ class DataType:
     def endpoints(cls) -> list[Endpoint]:
         """All endpoints in order of declaration, the type's own before the generic ones.
 
-        A subclass that declares a verb and path again replaces the inherited endpoint, and lacks those of ``absent``.
+        A subclass that declares a verb and path again replaces the inherited endpoint, and lacks those of ``absent``
+        and the parameters of ``absent_queries``.
         """
         seen: dict[tuple[str, str], Endpoint] = {}
         for owner in cls.__mro__:
@@ -354,7 +357,10 @@ class DataType:
                 for declared in getattr(member, "endpoints", ()) if callable(member) else ():
                     if isinstance(declared, Endpoint) and declared.keyword not in cls.absent:
                         seen.setdefault((declared.verb, declared.path), declared)
-        return list(seen.values())
+        if not cls.absent_queries:
+            return list(seen.values())
+        lacking = cls.absent_queries
+        return [replace(e, query=tuple(q for q in e.query if q.name not in lacking)) for e in seen.values()]
 
     @classmethod
     def check_settings(cls, settings: dict[str, Any]) -> None:
@@ -379,8 +385,11 @@ class DataType:
         return settings
 
     @classmethod
-    def followed(cls, repo: Repo, names: str) -> list[str]:
-        """The DataUUIDs of ``"name1,name2"``; BadRequest for one that is unknown or that this type cannot follow."""
+    def followed(cls, repo: Repo, names: str, settings: Mapping[str, Any]) -> list[str]:
+        """The DataUUIDs of ``"name1,name2"``, which an instance with these settings is to follow.
+
+        Raises BadRequest for one that is unknown or that it cannot follow.
+        """
         found = []
         for name in names.split(",") if names else ():
             other = repo.instances.get(name)
@@ -389,8 +398,13 @@ class DataType:
             if other.typename not in (cls.follows or ()):
                 allowed = ", ".join(sorted(cls.follows or ())) or "no type"
                 raise BadRequest(f'sync: "{name}" is of type {other.typename}; {cls.typename} can follow {allowed}')
+            cls.check_source(settings, other)
             found.append(other.data_uuid)
         return found
+
+    @classmethod
+    def check_source(cls, settings: Mapping[str, Any], source: InstanceRecord) -> None:
+        """Raises BadRequest where an instance with these settings cannot follow a source, though it is of a right type."""
 
     # -- what merged versions disagree on -------------------------------------------------------------------------
 
@@ -531,7 +545,7 @@ class DataType:
         names = call.body.json_object().get("sync")
         if not isinstance(names, str):
             raise BadRequest('the body must be {"sync": "name1,name2"}')
-        followed = self.followed(self.repo, names)
+        followed = self.followed(self.repo, names, self.record.settings)
         if not self.follows and followed == []:
             return
         self.database.set_syncs(self.repo, self.record, followed, replace=replace)

@@ -28,7 +28,9 @@ from dvidcore.storage.keys import data_prefix, prefix_range, version_bytes, vers
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.base import Call, DataType
+    from dvidcore.datatypes.labels.rewrite import Renamed
 
+Stored = bytes | memoryview
 Guard = dict[bytes, bytes | None]
 """Keys, and the values that must still stand under them when a batch is written."""
 
@@ -46,6 +48,8 @@ class Change:
     """What was done, in the words of DVID's messages: ``merge``, ``cleave``, ``mutate-block`` …"""
     mutation: int
     """The id of the mutation."""
+    path: tuple[str, ...] = field(default=(), kw_only=True)
+    """The DataUUIDs of the instances that it came through, the one that tells it last. These are not told again."""
 
     def intent(self) -> Mapping[str, Any]:
         """What of this change a follower needs to know to carry it out later, JSON-able."""
@@ -67,6 +71,10 @@ class LabelChange(Change):
     split, a write of voxels."""
     losing: tuple[int, ...] | None = None
     """The bodies that voxels of ``blocks`` belonged to before; None where it can be any."""
+    fresh: Mapping[ZYX, Stored] = field(default_factory=dict)
+    """Blocks of scale 0 that are written, as they are stored from now on: all of them where the voxels are the bodies."""
+    renamed: Renamed | None = None
+    """Which voxels became which labels, of a merge or split where the voxels are the bodies."""
 
     def intent(self) -> Mapping[str, Any]:
         """``bodies`` that are gone, ``blocks`` as ``block`` tells, and ``losing``."""
@@ -114,6 +122,8 @@ def tell(source: DataType, call: Call, change: Change, batch: Batch) -> Guard:
     """
     guard: Guard = {}
     for follower in source.followers():
+        if follower.record.data_uuid in change.path:
+            continue
         if follower.engine is source.engine:
             guard |= follower.follow(call.of(follower), change, batch)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dvidcore.datatypes.base import Setting
@@ -29,9 +29,17 @@ def parse_block_size(value: str, name: str) -> list[int]:
 
 def parse_label_block_size(value: str, name: str) -> list[int]:
     """As ``parse_block_size``, each a multiple of 16, which the down-sampling of coded blocks needs."""
-    size = parse_block_size(value, name)
-    if any(n % 16 for n in size):
-        raise BadRequest(f'{name}: "{value}" must be a multiple of 16 along each axis')
+    return _multiples(parse_block_size(value, name), 16, name)
+
+
+def parse_coded_block_size(value: str, name: str) -> list[int]:
+    """As ``parse_block_size``, each a multiple of 8, since coded blocks are made of sub-blocks of 8 x 8 x 8 voxels."""
+    return _multiples(parse_block_size(value, name), 8, name)
+
+
+def _multiples(size: list[int], of: int, name: str) -> list[int]:
+    if any(n % of for n in size):
+        raise BadRequest(f'{name}: "{",".join(map(str, size))}" must be a multiple of {of} along each axis')
     return size
 
 
@@ -98,7 +106,6 @@ MIN_POINT = Setting("MinPoint", "MinPoint", None, parse_triple, "x,y,z lowest vo
 MAX_POINT = Setting("MaxPoint", "MaxPoint", None, parse_triple, "x,y,z highest voxel, before anything is written")
 
 
-def block_size(default: Sequence[int], *, labels: bool = False) -> Setting:
+def block_size(default: Sequence[int], parse: Callable[[str, str], list[int]] = parse_block_size) -> Setting:
     """The ``BlockSize`` setting; ``default`` is X, Y, Z."""
-    parse = parse_label_block_size if labels else parse_block_size
     return Setting("BlockSize", "BlockSize", list(default), parse, "x,y,z voxels of a block")

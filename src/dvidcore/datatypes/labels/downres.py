@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from dvidcore.datatypes.labels.transaction import Transaction
 
 Stored = bytes | memoryview
+Getter = Callable[[Sequence[ZYX]], Sequence[Stored | None]]
 
 
 def coarser(label: LabelEngine, view: View, fresh: Mapping[ZYX, Stored]) -> Iterator[tuple[int, dict[ZYX, Stored]]]:
@@ -29,38 +31,54 @@ def coarser(label: LabelEngine, view: View, fresh: Mapping[ZYX, Stored]) -> Iter
     block that merged versions disagree on is voted from the blocks that are stored, unless they disagree on these too.
     """
     for scale in range(1, label.scales + 1):
-        families: dict[ZYX, list[Stored | None]] = {}
-        for at, value in fresh.items():
-            children = families.setdefault(ZYX(at.z >> 1, at.y >> 1, at.x >> 1), [None] * 8)
-            children[4 * (at.z & 1) + 2 * (at.y & 1) + (at.x & 1)] = value
-        partial = sorted(parent for parent, children in families.items() if None in children)
-        try:
-            kept = dict(zip(partial, label.get_blocks(view, scale, partial), strict=True))
-        except KeyConflict:
-            kept = _settled(label, view, scale, partial, families)
-        tasks = ((children, kept.get(parent)) for parent, children in families.items())
-        made = ordered_map(lambda task: _vote(*task, label.block), tasks)
-        fresh = dict(zip(families, made, strict=True))
+        coarse, fine = (partial(label.get_blocks, view, at) for at in (scale, scale - 1))
+        fresh = halved(fresh, label.block, coarse, fine)
         yield scale, dict(fresh)
 
 
+def halved(
+    fresh: Mapping[ZYX, Stored], shape: ZYX, coarse: Getter, fine: Getter, zeros: bool = False
+) -> dict[ZYX, Stored]:
+    """The stored blocks of half the resolution that change with fresh ones; ``zeros`` as of ``blocks.downsample``.
+
+    ``coarse`` and ``fine`` answer what is stored at the two resolutions, or raise KeyConflict.
+    """
+    families: dict[ZYX, list[Stored | None]] = {}
+    for at, value in fresh.items():
+        children = families.setdefault(ZYX(at.z >> 1, at.y >> 1, at.x >> 1), [None] * 8)
+        children[4 * (at.z & 1) + 2 * (at.y & 1) + (at.x & 1)] = value
+    incomplete = sorted(parent for parent, children in families.items() if None in children)
+    try:
+        kept = dict(zip(incomplete, coarse(incomplete), strict=True))
+    except KeyConflict:
+        kept = _settled(coarse, fine, incomplete, families)
+    tasks = ((children, kept.get(parent)) for parent, children in families.items())
+    made = ordered_map(lambda task: _vote(*task, shape, zeros), tasks)
+    return dict(zip(families, made, strict=True))
+
+
+def children_of(parent: ZYX) -> list[ZYX]:
+    """The eight blocks that a block of half the resolution is made from, in Z, Y, X order."""
+    return [ZYX(*(2 * c + (k >> s & 1) for c, s in zip(parent, (2, 1, 0), strict=True))) for k in range(8)]
+
+
 def _settled(
-    label: LabelEngine, view: View, scale: int, partial: Sequence[ZYX], families: dict[ZYX, list[Stored | None]]
+    coarse: Getter, fine: Getter, incomplete: Sequence[ZYX], families: dict[ZYX, list[Stored | None]]
 ) -> dict[ZYX, Stored | None]:
-    """What is stored of the partial families of a scale; where that is in conflict, their children are completed.
+    """What is stored of the incomplete families; where that is in conflict, their children are completed.
 
     Families whose children are in conflict too are left out.
     """
     kept: dict[ZYX, Stored | None] = {}
-    for parent in partial:
+    for parent in incomplete:
         try:
-            (kept[parent],) = label.get_blocks(view, scale, [parent])
+            (kept[parent],) = coarse([parent])
         except KeyConflict:
             children = families.pop(parent)
             missing = [k for k, child in enumerate(children) if child is None]
-            finer = [ZYX(*(2 * c + (k >> s & 1) for c, s in zip(parent, (2, 1, 0), strict=True))) for k in missing]
+            finer = children_of(parent)
             try:
-                found = label.get_blocks(view, scale - 1, finer)
+                found = fine([finer[k] for k in missing])
             except KeyConflict:
                 continue
             for k, child in zip(missing, found, strict=True):
@@ -69,9 +87,9 @@ def _settled(
     return kept
 
 
-def _vote(children: Sequence[Stored | None], parent: Stored | None, shape: ZYX) -> bytes:
+def _vote(children: Sequence[Stored | None], parent: Stored | None, shape: ZYX, zeros: bool) -> bytes:
     coded = [None if child is None else stored.coded(child) for child in children]
-    return stored.store(blocks.downsample(coded, None if parent is None else stored.coded(parent), shape))
+    return stored.store(blocks.downsample(coded, None if parent is None else stored.coded(parent), shape, zeros))
 
 
 # -- any number of blocks, a few of them in memory -----------------------------------------------------------------------

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from dvidcore.datatypes.arguments import Query, choice, integer, text
+from dvidcore.datatypes.arguments import Query, choice, flag, integer, text
 from dvidcore.datatypes.base import JSON, OCTETS, Call, Reply, endpoint
-from dvidcore.datatypes.labels import counters, lists, points, properties, sparse
+from dvidcore.datatypes.labels import counters, ingest, inputs, lists, points, properties, sparse, streams
+from dvidcore.datatypes.labels.engine import LabelEngine
 from dvidcore.datatypes.labels.index import Columns
 from dvidcore.datatypes.labels.reader import BlockReader
 from dvidcore.datatypes.labels.sparse import Bounds, SparseVolume
-from dvidcore.datatypes.labels.voxels import SCALE, SUPERVOXELS, LabelVoxels
+from dvidcore.datatypes.labels.voxels import SCALE, SUPERVOXELS, THROTTLE, LabelVoxels, blocks_query
 from dvidcore.datatypes.voxel_settings import check_first_extents
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX
@@ -30,6 +31,14 @@ SPARSE = [
     SUPERVOXELS,
 ]
 
+POST_BLOCKS = [
+    SCALE,
+    flag("downres", "true: all coarser scales are computed too"),
+    flag("noindexing", "true: the label index stays as it is"),
+    choice("compression", "blocks", "of each block", ("blocks",)),
+    THROTTLE,
+]
+
 
 def missing() -> Reply:
     """No such label: 404, and DVID's clients expect an empty body."""
@@ -42,36 +51,15 @@ def bounds_of(given: dict[str, int | None]) -> Bounds:
     return Bounds(low, high)
 
 
-class IndexedVoxels(LabelVoxels):
+class IndexedLabels(LabelEngine):
     """A label type whose labels can be asked for as sparse volumes."""
 
     empty_volumes: ClassVar[bool] = True
     """Whether a label without a voxel in the blocks that are asked for is answered by no runs; else it is a 404."""
-    follows = frozenset()
-    compressions = frozenset({"none", "snappy", "lz4", "gzip", "jpeg"})
-    default_compression = "gzip"
-
-    @classmethod
-    def check_settings(cls, settings: dict[str, Any]) -> None:
-        check_first_extents(settings)
-
-    # -- properties ----------------------------------------------------------------------------------------------------
-
-    def extended(self, view: View) -> dict[str, Any]:
-        return properties.extended(self, view)
-
-    def info(self, view: View) -> dict[str, Any]:
-        return {**super().info(view), "Extents": properties.extents_info(self, view)}
-
-    @endpoint("GET", "metadata", answers=properties.METADATA)
-    def get_metadata(self, call: Call) -> dict[str, Any]:
-        """The axes with their resolution, units and extents at this version."""
-        return properties.metadata(self, call.view)
-
-    @endpoint("POST", "resolution")
-    def post_resolution(self, call: Call) -> None:
-        """Replaces the voxel size, of all versions: ``[x, y, z]`` in the instance's units."""
-        properties.post_resolution(self, call)
+    head_type: ClassVar[str] = OCTETS
+    """The content type of an answer to HEAD."""
+    sparse_volume: ClassVar[type[SparseVolume]] = SparseVolume
+    """How the runs of a sparse volume are put together."""
 
     def _need_index(self, what: str) -> None:
         if not self.indexed:
@@ -80,7 +68,7 @@ class IndexedVoxels(LabelVoxels):
     # -- sparse volumes ------------------------------------------------------------------------------------------------
 
     @endpoint("GET", "sparsevol/{label:label}", query=SPARSE, answers=OCTETS)
-    def get_sparsevol(self, call: Call, label: int, supervoxels: bool, **given: Any) -> Reply:
+    def get_sparsevol(self, call: Call, label: int, supervoxels: bool = False, **given: Any) -> Reply:
         """The voxels of a body: runs along x behind a header (rles), alone (srles), or masks of blocks (blocks).
 
         Runs are int32 x, y, z, length, sorted by z, y, x. Bounds are voxels of the scale, both included.
@@ -90,14 +78,20 @@ class IndexedVoxels(LabelVoxels):
         return missing() if columns is None else self._sparse(call, label, columns, **given)
 
     @endpoint("GET", "sparsevol-by-point/{point:point}", query=SPARSE, answers=OCTETS)
-    def get_sparsevol_by_point(self, call: Call, point: ZYX, scale: int, supervoxels: bool, **given: Any) -> Reply:
+    def get_sparsevol_by_point(
+        self, call: Call, point: ZYX, scale: int = 0, supervoxels: bool = False, **given: Any
+    ) -> Reply:
         """The sparse volume of the body at a voxel of the scale; options as of ``sparsevol``."""
         self._need_index("sparsevol-by-point")
-        label = points.label_at(BlockReader(self, call, scale, supervoxels), point)
+        label = self._label_at(call, point, scale, supervoxels)
         if not label:
             raise BadRequest(f"point: there is no label at {point.xyz()}, scale {scale}")
         columns = sparse.subject(self, call, label, supervoxels)
         return missing() if columns is None else self._sparse(call, label, columns, scale=scale, **given)
+
+    def _label_at(self, call: Call, point: ZYX, scale: int, supervoxels: bool) -> int:
+        """The label of a voxel of the scale."""
+        return points.label_at(BlockReader(self, call, scale, supervoxels), point)
 
     def _sparse(
         self,
@@ -105,10 +99,10 @@ class IndexedVoxels(LabelVoxels):
         label: int,
         columns: Columns,
         *,
-        format: str,
         exact: bool,
-        scale: int,
         compression: str,
+        format: str = "rles",
+        scale: int = 0,
         **given: Any,
     ) -> Reply:
         bounds = bounds_of(given)
@@ -118,23 +112,23 @@ class IndexedVoxels(LabelVoxels):
         reader = BlockReader(self, call, scale, supervoxels=True)
         members, _ = lists.members(columns)
         # Masks are of whole blocks, whatever the bounds.
-        volume = SparseVolume(reader, coords, members, bounds, exact and format != "blocks")
+        volume = self.sparse_volume(reader, coords, members, bounds, exact and format != "blocks")
         if not self.empty_volumes and not volume.any():
             return missing()
         return sparse.answer(volume, label, format, compression)
 
     @endpoint("HEAD", "sparsevol/{label:label}", query=SPARSE)
-    def head_sparsevol(self, call: Call, label: int, supervoxels: bool, scale: int, **given: Any) -> Reply:
+    def head_sparsevol(self, call: Call, label: int, supervoxels: bool = False, scale: int = 0, **given: Any) -> Reply:
         """200 where the body has a block within the bounds, else 204."""
         self._need_index("sparsevol")
         columns = sparse.subject(self, call, label, supervoxels)
         if columns is None:
-            return Reply(status=204)
+            return Reply(status=204, content_type=self.head_type)
         coords = bounds_of(given).blocks(sparse.at_scale(columns.blocks(), scale), self.block)
-        return Reply(status=200 if len(coords) else 204)
+        return Reply(status=200 if len(coords) else 204, content_type=self.head_type)
 
     @endpoint("GET", "sparsevol-coarse/{label:label}", query=[*BOUNDS, SUPERVOXELS], answers=OCTETS)
-    def get_sparsevol_coarse(self, call: Call, label: int, supervoxels: bool, **given: Any) -> Reply:
+    def get_sparsevol_coarse(self, call: Call, label: int, supervoxels: bool = False, **given: Any) -> Reply:
         """The blocks of a body: as ``sparsevol`` (rles), in blocks instead of voxels."""
         self._need_index("sparsevol-coarse")
         columns = sparse.subject(self, call, label, supervoxels)
@@ -166,3 +160,47 @@ class IndexedVoxels(LabelVoxels):
         """The label that is given out next, the same for all versions."""
         self._need_index("nextlabel")
         return counters.get_nextlabel(self, call.view)
+
+
+class IndexedVoxels(IndexedLabels, LabelVoxels):
+    """A label type with voxels, coarser scales of them, and an index."""
+
+    follows = frozenset()
+    compressions = frozenset({"none", "snappy", "lz4", "gzip", "jpeg"})
+    default_compression = "gzip"
+
+    @classmethod
+    def check_settings(cls, settings: dict[str, Any]) -> None:
+        check_first_extents(settings)
+
+    def extended(self, view: View) -> dict[str, Any]:
+        return properties.extended(self, view)
+
+    def info(self, view: View) -> dict[str, Any]:
+        return {**super().info(view), "Extents": properties.extents_info(self, view)}
+
+    # -- blocks --------------------------------------------------------------------------------------------------------
+
+    @endpoint(
+        "GET",
+        "specificblocks",
+        query=[
+            text("blocks", "", "block coordinates x,y,z,x,y,z,…"),
+            *blocks_query("blocks"),
+            text("prefetch", "", "accepted, without effect"),
+        ],
+        answers=OCTETS,
+        throttle=True,
+    )
+    def get_specific_blocks(
+        self, call: Call, blocks: str, compression: str, scale: int, supervoxels: bool, **_: Any
+    ) -> Reply:
+        """The listed blocks, those that exist, as the stream of ``blocks``; the list may also be a JSON body."""
+        coords = inputs.block_list(blocks, call.body)
+        return streams.list_stream(BlockReader(self, call, scale, supervoxels), coords, compression)
+
+    @endpoint("POST", "blocks", query=POST_BLOCKS, throttle=True)
+    @endpoint("POST", "blocks/{ignored:rest}", query=POST_BLOCKS, throttle=True)
+    def post_blocks(self, call: Call, scale: int, downres: bool, noindexing: bool, **_: Any) -> None:
+        """Stores a stream of gzipped blocks of supervoxels, at scale 0 with index, extents and maximum label."""
+        ingest.post_blocks(self, call, scale, downres, not noindexing)

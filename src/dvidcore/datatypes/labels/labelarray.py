@@ -12,12 +12,13 @@ from dvidcore.datatypes.base import JSON, OCTETS, Call, Reply, Setting, endpoint
 from dvidcore.datatypes.labels import inputs, lists, properties, sparse, streams
 from dvidcore.datatypes.labels.indexed import BOUNDS, bounds_of, missing
 from dvidcore.datatypes.labels.reader import BlockReader
+from dvidcore.datatypes.labels.relabelled import RelabelledBodies
 from dvidcore.datatypes.labels.verifiable import VerifiableIndex
 from dvidcore.datatypes.labels.voxels import SCALE, THROTTLE
 from dvidcore.storage.versioned import View
 
 
-class LabelArray(VerifiableIndex):
+class LabelArray(RelabelledBodies, VerifiableIndex):
     """Labels in voxels, without a mapping: what a voxel holds is its body. ``supervoxels`` changes nothing here.
 
     For example ``GET /api/node/3f8c/bodies/sparsevol/231`` answers the runs of label 231.

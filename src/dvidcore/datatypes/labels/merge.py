@@ -30,7 +30,7 @@ def merge(label: LabelEngine, call: Call) -> dict[str, int]:
     The rows of the merged bodies move to the target, so the cost is that of the merged bodies, not of the target.
     Raises BadRequest, with nothing changed, where a label is not a body at this version.
     """
-    target, merged = _bodies_of(inputs.labels(call.body).tolist())
+    target, merged = bodies_of(inputs.labels(call.body).tolist())
 
     def change(change: Transaction) -> dict[str, int]:
         moved = _move(label, change, target, merged)
@@ -42,7 +42,8 @@ def merge(label: LabelEngine, call: Call) -> dict[str, int]:
     return write(label, call, change, bodies=[target, *merged])
 
 
-def _bodies_of(listed: list[int]) -> tuple[int, list[int]]:
+def bodies_of(listed: list[int]) -> tuple[int, list[int]]:
+    """The target and the other bodies of ``[target, a, b, …]``, each once; BadRequest where that is no merge."""
     if len(listed) < 2:
         raise BadRequest(f"the body must list at least two labels, [target, a, b, …]; it lists {len(listed)}")
     if 0 in listed:
@@ -67,7 +68,7 @@ def _move(label: LabelEngine, change: Transaction, target: int, merged: list[int
         writer.delete(label.rows.body(body))
     supervoxels = labels.supervoxels_of(moving.values())
     prefix = label.rows.index(target)
-    there = _rows_at(change, prefix, list(moving), total.blocks)
+    there = rows_at(change, prefix, list(moving), total.blocks)
     for zyx, row in moving.items():
         old = there.get(zyx)
         writer.put(prefix + zyx, row if old is None else _joined(stamp, old, row))
@@ -76,7 +77,7 @@ def _move(label: LabelEngine, change: Transaction, target: int, merged: list[int
     return supervoxels
 
 
-def _rows_at(change: Transaction, prefix: bytes, blocks: list[bytes], stored: int) -> dict[bytes, Stored]:
+def rows_at(change: Transaction, prefix: bytes, blocks: list[bytes], stored: int) -> dict[bytes, Stored]:
     """The rows that a body, of ``stored`` rows, has in some blocks."""
     if stored <= _SCANNED * len(blocks):
         wanted = set(blocks)

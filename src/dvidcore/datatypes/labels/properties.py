@@ -17,6 +17,7 @@ from dvidcore.datatypes.voxel_settings import (
     check_extents,
     check_first_extents,
     check_voxel_size,
+    parse_label_block_size,
 )
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX, parse_int
@@ -43,7 +44,7 @@ def parse_scales(text: str, name: str) -> int:
 
 
 SETTINGS = (
-    block_size([64, 64, 64], labels=True),
+    block_size([64, 64, 64], parse_label_block_size),
     VOXEL_SIZE,
     VOXEL_UNITS,
     Setting("IndexedLabels", "IndexedLabels", True, parse_bool, "false: no label index"),
@@ -58,12 +59,13 @@ _CHANGEABLE = ("VoxelSize", "VoxelUnits", "MaxDownresLevel", "MinPoint", "MaxPoi
 # -- what info and metadata show ----------------------------------------------------------------------------------------
 
 
-def _numbers(values: Iterable[float]) -> list[float | int]:
+def numbers(values: Iterable[float]) -> list[float | int]:
     """As JSON should show them: whole numbers without a point."""
     return [int(v) if v.is_integer() else v for v in map(float, values)]
 
 
-def _geometry(data: LabelEngine, box: counters.Box | None) -> dict[str, Any]:
+def geometry(data: LabelEngine, box: counters.Box | None) -> dict[str, Any]:
+    """What all label types with voxels show of theirs, with extents (z, y, x) where there are some."""
     settings = data.record.settings
     points: dict[str, Any] = dict.fromkeys(("MinPoint", "MaxPoint", "MinIndex", "MaxIndex"))
     for end, corner in zip(("Min", "Max"), box or (), strict=False):
@@ -73,7 +75,7 @@ def _geometry(data: LabelEngine, box: counters.Box | None) -> dict[str, Any]:
         "Values": [{"DataType": "uint64", "Label": data.typename}],
         "Interpolable": False,
         "BlockSize": settings["BlockSize"],
-        "VoxelSize": _numbers(settings["VoxelSize"]),
+        "VoxelSize": numbers(settings["VoxelSize"]),
         "VoxelUnits": settings["VoxelUnits"],
         **points,
         "Background": 0,
@@ -87,7 +89,7 @@ def extended(data: LabelEngine, view: View) -> dict[str, Any]:
     now = counters.counters(data, view.snapshot)
     ceiling = {"NextLabelCeiling": now.ceiling} if now.ceiling else {}
     return {
-        **_geometry(data, counters.extents(data, view)),
+        **geometry(data, counters.extents(data, view)),
         "MaxLabel": {str(version): label for version, label in counters.maxima(data, view.snapshot).items()},
         "MaxRepoLabel": now.maximum,
         "NextLabel": now.next_label,
@@ -112,14 +114,14 @@ def metadata(data: LabelEngine, view: View) -> dict[str, Any]:
     axes = [
         {
             "Label": axis,
-            "Resolution": _numbers(settings["VoxelSize"])[k],
+            "Resolution": numbers(settings["VoxelSize"])[k],
             "Units": settings["VoxelUnits"][k],
             "Size": high[2 - k] - low[2 - k] + 1,
             "Offset": low[2 - k],
         }
         for k, axis in enumerate("XYZ")
     ]
-    return {"Axes": axes, "Properties": _geometry(data, box)}
+    return {"Axes": axes, "Properties": geometry(data, box)}
 
 
 # -- changes -----------------------------------------------------------------------------------------------------------

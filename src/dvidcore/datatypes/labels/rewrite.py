@@ -49,6 +49,26 @@ class Relabelling(NamedTuple):
         return found
 
 
+class Renamed(NamedTuple):
+    """What was rewritten, for whoever has the same voxels elsewhere."""
+
+    pieces: Pieces
+    change: Relabelling
+
+    def blocks(self) -> list[ZYX]:
+        """The blocks in question, in the order of ``of``."""
+        return [ZYX(*at) for at in self.pieces.coords.tolist()]
+
+    def of(self, number: int, value: Stored) -> Stored | None:
+        """What a stored block becomes; None where it stays as it is. Old labels count, wherever the runs lie."""
+        palette, runs = stored.labels(value), self.pieces.of(number)
+        if not np.isin(palette, self.change.old).any():
+            return None
+        if len(runs):
+            return _divided(value, palette, runs, self.change).value
+        return _relisted(value, palette, self.change, self.change.outside)
+
+
 class Counted(NamedTuple):
     """The voxels of old labels in the blocks that have runs, an entry for each block and label that it has there."""
 
@@ -58,6 +78,31 @@ class Counted(NamedTuple):
     """Number of the label in ``Relabelling.old``."""
     inside: NDArray[np.uint64]
     outside: NDArray[np.uint64]
+
+
+class _Divided(NamedTuple):
+    """A block that has runs. ``value`` is None where it stays as it is."""
+
+    value: Stored | None
+    coded: bytes
+    voxels: NDArray[np.uint64]
+    """Of the old labels, (n, 2), inside and outside."""
+    marked: int
+    """Voxels that the runs have, each once."""
+
+
+def _divided(old: Stored, palette: Labels, runs: Runs, change: Relabelling) -> _Divided:
+    coded, voxels, marked = blocks.split_runs(stored.coded(old), runs, *change)
+    if voxels.all(axis=1).any():
+        return _Divided(stored.store(coded), coded, voxels, marked)
+    target = np.where(voxels[:, 0] > 0, change.inside, change.outside)
+    return _Divided(_relisted(old, palette, change, target), coded, voxels, marked)
+
+
+def _relisted(old: Stored, palette: Labels, change: Relabelling, target: Labels) -> Stored | None:
+    """The block with another label list; None where it is the same."""
+    renamed = change.renamed(palette, target)
+    return None if np.array_equal(renamed, palette) else stored.with_labels(old, renamed)
 
 
 class _Block(NamedTuple):
@@ -76,7 +121,7 @@ class Rewriting:
     """The voxels of some labels in the blocks of ``pieces.coords``, as a transaction changes them.
 
     ``fresh_labels`` are labels that no block may have yet. With ``strict``, every voxel of the runs must have an old
-    label; ``whose`` names these for the message.
+    label; ``whose`` names these for the message. With ``keep_all`` all blocks that change are kept for followers.
     """
 
     def __init__(
@@ -88,14 +133,20 @@ class Rewriting:
         fresh_labels: Labels | None = None,
         strict: bool = False,
         whose: str = "",
+        keep_all: bool = False,
     ) -> None:
         self._write = write
         self._pieces = pieces
         self._change = change
         self._fresh = fresh_labels if fresh_labels is not None else np.empty(0, np.uint64)
-        self._strict, self._whose = strict, whose
+        self._strict, self._whose, self._keep_all = strict, whose, keep_all
         self.fresh: dict[ZYX, Stored] = {}
-        """The blocks that have runs, as they are stored from now on, for followers; none where nobody follows."""
+        """Blocks as they are stored from now on, those that have runs or all; none where nobody follows."""
+
+    @property
+    def renamed(self) -> Renamed:
+        """What it does, in the words of ``following.LabelChange``."""
+        return Renamed(self._pieces, self._change)
 
     def run(self, downres: bool) -> Counted:
         """Puts the blocks, with ``downres`` those of the coarser scales too.
@@ -122,7 +173,7 @@ class Rewriting:
                 if block.value is None:
                     continue
                 write.put_block(0, block.at, block.value)
-                if keep and block.voxels is not None:
+                if keep and (self._keep_all or block.voxels is not None):
                     self.fresh[block.at] = block.value
                 yield block.at, block.coded
 
@@ -151,15 +202,11 @@ class Rewriting:
             raise BadRequest(f"label {taken[0]} cannot be given: block {at.xyz()} has it already")
         if len(runs):
             return self._divided(number, at, old, palette, runs)
-        renamed = self._change.renamed(palette, self._change.outside)
-        if np.array_equal(renamed, palette):
-            return _Block(number, at, None, b"", None)
-        value = stored.with_labels(old, renamed)
-        return _Block(number, at, value, stored.coded(value) if inflate else b"", None)
+        value = _relisted(old, palette, self._change, self._change.outside)
+        return _Block(number, at, value, b"" if value is None or not inflate else stored.coded(value), None)
 
     def _divided(self, number: int, at: ZYX, old: Stored, palette: Labels, runs: Runs) -> _Block:
-        change = self._change
-        coded, voxels, marked = blocks.split_runs(stored.coded(old), runs, *change)
+        value, coded, voxels, marked = _divided(old, palette, runs, self._change)
         listed = int(runs[:, 3].sum(dtype=np.int64))
         if listed != marked:
             raise BadRequest(f"the body lists {listed - marked} voxels of block {at.xyz()} more than once")
@@ -168,8 +215,4 @@ class Rewriting:
             raise BadRequest(
                 f"{marked - found} voxels that the body lists in block {at.xyz()} are not of {self._whose}"
             )
-        if voxels.all(axis=1).any():
-            return _Block(number, at, stored.store(coded), coded, voxels)
-        renamed = change.renamed(palette, np.where(voxels[:, 0] > 0, change.inside, change.outside))
-        value = None if np.array_equal(renamed, palette) else stored.with_labels(old, renamed)
         return _Block(number, at, value, coded, voxels)

@@ -10,6 +10,7 @@ conflict: it stays one, named by whoever reads it, unless an order says who wins
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from dvidcore import blocks
 from dvidcore.datatypes.labels import stored, transaction
+from dvidcore.datatypes.labels.downres import Getter, children_of
 from dvidcore.datatypes.labels.indexing import Counts, Pair, rows_of
 from dvidcore.datatypes.labels.rows import BODY_OFFSET, INDEX_ZYX_OFFSET, BodyRecord, unpack_u64
 from dvidcore.datatypes.labels.transaction import Transaction
@@ -33,6 +35,15 @@ if TYPE_CHECKING:
 def settle(data: LabelEngine, call: Call, order: Mapping[int, int] | None) -> None:
     """Settles an instance at the merging version of the call; see ``DataType.settle``."""
     _Settling(data, call, order).run()
+
+
+def settle_chain(data: LabelEngine, source: LabelEngine, call: Call, order: Mapping[int, int] | None) -> None:
+    """Settles an instance that is another one at half the resolution, which is settled already."""
+    ancestry = call.ancestry
+    if not source.record.versioned:
+        ancestry = source.database.ancestry_for(source.repo, call.node, source.record)
+    finer = partial(source.get_blocks, View(call.snapshot, ancestry), 0)
+    _Settling(data, call, order).settle_scale(0, finer, zeros=True)
 
 
 class _Changed(NamedTuple):
@@ -68,7 +79,7 @@ class _Settling:
         if self.data.indexed:
             self._settle_index(of_blocks, of_mapping)
         for scale in range(1, self.data.scales + 1):
-            self._settle_scale(scale)
+            self.settle_scale(scale, partial(self.data.get_blocks, self.call.view, scale - 1))
 
     def _changed(self, start: bytes, stop: bytes | None = None) -> _Changed:
         if stop is None:
@@ -215,20 +226,19 @@ class _Settling:
 
     # -- coarser scales ------------------------------------------------------------------------------------------------
 
-    def _settle_scale(self, scale: int) -> None:
+    def settle_scale(self, scale: int, finer: Getter, zeros: bool = False) -> None:
         """Votes the blocks anew that several sides have voted, from the blocks of the finer scale."""
         rows: dict[bytes, Value] = {}
         changed = self._changed(self.data.rows.scale(scale))
         for prefix_key, writers in changed.conflicts(self.call.view):
             at = zyx_of(prefix_key, len(prefix_key) - len(zyx_key(0, 0, 0)))
-            finer = [ZYX(*(2 * c + (k >> s & 1) for c, s in zip(at, (2, 1, 0), strict=True))) for k in range(8)]
             try:
-                children = self.data.get_blocks(self.call.view, scale - 1, finer)
+                children = finer(children_of(ZYX(*at)))
             except KeyConflict:
                 continue
             if any(child is not None for child in children):
                 coded = [None if child is None else stored.coded(child) for child in children]
-                rows[prefix_key] = stored.store(blocks.downsample(coded, None, self.data.block))
+                rows[prefix_key] = stored.store(blocks.downsample(coded, None, self.data.block, zeros))
             elif self.order is not None:
                 winner = min(writers, key=self.order.__getitem__)
                 rows[prefix_key] = self.call.snapshot.get(prefix_key + version_bytes(winner)) or b""

@@ -207,7 +207,7 @@ def answer(volume: SparseVolume, label: int, format: str, compression: str) -> R
         bz, by, bx = volume.reader.shape
         header = _BINARY_HEADER.pack(bx // 8, by // 8, bz // 8, label)
         return _whole_or_pieces(chain((header,), volume.masks()))
-    return _rles(volume.slabs(), compression)
+    return rles(volume.slabs(), compression)
 
 
 def header(runs: int) -> bytes:
@@ -240,7 +240,7 @@ def _grouped(pieces: Iterator[Buffer]) -> Iterator[Buffer]:
         yield b"".join(waiting)
 
 
-def _rles(slabs: Iterator[Runs], compression: str) -> Reply:
+def rles(slabs: Iterator[Runs], compression: str) -> Reply:
     """The runs behind a header that says how many there are."""
     spool = tempfile.SpooledTemporaryFile(COLLECTED)  # noqa: SIM115  its pieces outlive this function
     for slab in slabs:

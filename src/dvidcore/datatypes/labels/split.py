@@ -102,7 +102,7 @@ def _split_supervoxel(
             "Body": body,
             "SplitSupervoxel": split,
             "RemainSupervoxel": remain,
-            "Split": _put_blob(change, posted),
+            "Split": put_blob(change, posted),
             "SplitSize": sizes[0],
             "RemainSize": sizes[1],
         }
@@ -160,7 +160,7 @@ def _split_body(change: Transaction, body: int, posted: PostedRuns) -> dict[str,
             "Action": "split-complete",
             "Target": body,
             "NewLabel": new,
-            "Split": _put_blob(change, posted),
+            "Split": put_blob(change, posted),
             "SVSplits": {
                 str(supervoxel): {"Split": split, "Remain": remain}
                 for supervoxel, (split, remain) in zip(old.tolist(), made.tolist(), strict=True)
@@ -206,7 +206,7 @@ def _supervoxels_met(change: Transaction, body: int, posted: PostedRuns) -> Labe
     return np.array(list(found), np.uint64)
 
 
-def _put_blob(change: Transaction, posted: PostedRuns) -> str:
+def put_blob(change: Transaction, posted: PostedRuns) -> str:
     """Stores the runs as a blob, in the batch of the split itself; answers its reference."""
     data = posted.blob()
     reference = blobs.blob_reference(data)

@@ -36,6 +36,7 @@ from dvidcore.storage.versioned import VersionedBatch
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.labels.engine import LabelEngine
+    from dvidcore.datatypes.labels.rewrite import Renamed
 
 T = TypeVar("T")
 Labels = NDArray[np.uint64]
@@ -63,6 +64,7 @@ class _Telling:
     blocks: NDArray[np.int64]
     losing: tuple[int, ...] | None
     fresh: Mapping[ZYX, Stored] = field(repr=False)
+    renamed: Renamed | None = field(repr=False)
 
 
 class Transaction:
@@ -158,16 +160,20 @@ class Transaction:
         self.batch.put(self.data.rows.body(body), record.pack())
         self._put[body] = record.change
 
-    def new_labels(self, count: int) -> range:
-        """``count`` consecutive labels that exist nowhere; BadRequest beyond the ceiling or uint64."""
+    def new_labels(self, count: int, reserve: bool = False) -> range:
+        """``count`` consecutive labels; BadRequest beyond the ceiling or uint64.
+
+        They exist nowhere; but with ``reserve`` they are those that follow the label an administrator has set, if any.
+        """
 
         def choose(held: list[range]) -> tuple[range, int]:
             with self.data.engine.snapshot() as snapshot:
                 now = counters.counters(self.data, snapshot)
                 now = now._replace(maximum=max(now.maximum, self._in_use))
-                return counters.allocate(self.data, snapshot, now, count, held), now.next_label
+                given = counters.allocate(self.data, snapshot, now, count, held, reserve=reserve)
+                return given, now.next_label
 
-        lease = self.data.leases.take(choose)
+        lease = self.data.leases.take(choose, reserve)
         self._leases.append(lease)
         return lease.labels
 
@@ -188,6 +194,7 @@ class Transaction:
         blocks: NDArray[np.int64] | None = None,
         losing: tuple[int, ...] | None = None,
         fresh: Mapping[ZYX, Stored] | None = None,
+        renamed: Renamed | None = None,
         mutation: int = 0,
     ) -> None:
         """Tells the followers, as ``following.LabelChange`` says; ``fresh`` are the blocks of scale 0 that it writes.
@@ -196,7 +203,13 @@ class Transaction:
         """
         none = np.empty((0, 3), np.int64)
         told = _Telling(
-            action, mutation or self.mutation, bodies or {}, none if blocks is None else blocks, losing, fresh or {}
+            action,
+            mutation or self.mutation,
+            bodies or {},
+            none if blocks is None else blocks,
+            losing,
+            fresh or {},
+            renamed,
         )
         self._tellings.append(told)
 
@@ -235,7 +248,7 @@ class Transaction:
     def commit_blocks(self) -> bool:
         """Writes the blocks and nothing else; False, with nothing done, where it was overtaken."""
         final = Batch()
-        _raise(final, self._tiles)
+        raise_generations(final, self._tiles)
         try:
             self._staged.commit(final, sync=self.data.database.options.sync, guard=self._tiles)
         except GuardFailed:
@@ -283,7 +296,7 @@ class Transaction:
         generation = unpack_u64(now.snapshot.get(rows.mapped)) + 1
         final = self._final(batch.batch, mapping)
         large = self._staged.staged
-        _raise(final, {key: guard[key] for key in raised})
+        raise_generations(final, {key: guard[key] for key in raised})
         if mapping is not None:
             # Not in the guard, which the index's generation makes good: so it appears with the last of the mapping.
             final.put(rows.mapped, pack_u64(generation))
@@ -360,6 +373,9 @@ class Transaction:
                 told.bodies,
                 told.blocks,
                 told.losing,
+                told.fresh,
+                told.renamed,
+                path=(self.data.record.data_uuid,),
             )
             guard |= following.tell(self.data, now, change, batch)
         return guard
@@ -406,7 +422,7 @@ def read_guard(snapshot: Snapshot, generations: Collection[bytes]) -> dict[bytes
     return dict(zip(generations, values, strict=True))
 
 
-def _raise(batch: Batch, generations: Mapping[bytes, bytes | None]) -> None:
+def raise_generations(batch: Batch, generations: Mapping[bytes, bytes | None]) -> None:
     """Puts the next ones of these generations."""
     for key, value in generations.items():
         batch.put(key, pack_u64(unpack_u64(value) + 1))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dvidcore import images
 from dvidcore.datatypes.arguments import Query, choice, flag, integer, text
 from dvidcore.datatypes.base import JSON, OCTETS, Call, Reply, endpoint
-from dvidcore.datatypes.labels import ingest, inputs, points, slices, streams, volume
+from dvidcore.datatypes.labels import ingest, inputs, points, properties, slices, streams, volume
 from dvidcore.datatypes.labels.engine import LabelEngine
 from dvidcore.datatypes.labels.reader import BlockReader
 from dvidcore.datatypes.roi import region
@@ -37,21 +37,27 @@ POST_RAW = [
     flag("mutate", "accepted: a POST always replaces what is there"),
     THROTTLE,
 ]
-POST_BLOCKS = [
-    SCALE,
-    flag("downres", "true: all coarser scales are computed too"),
-    flag("noindexing", "true: the label index stays as it is"),
-    choice("compression", "blocks", "of each block", ("blocks",)),
-    THROTTLE,
-]
 
 
-def _blocks_query(default: str) -> list[Query]:
+def blocks_query(default: str) -> list[Query]:
+    """The parameters of a stream of blocks."""
     return [choice("compression", default, "of each block", streams.COMPRESSIONS), SCALE, SUPERVOXELS, THROTTLE]
 
 
 class LabelVoxels(LabelEngine):
     """A label type whose voxels can be read and written."""
+
+    # -- properties ----------------------------------------------------------------------------------------------------
+
+    @endpoint("GET", "metadata", answers=properties.METADATA)
+    def get_metadata(self, call: Call) -> dict[str, Any]:
+        """The axes with their resolution, units and extents at this version."""
+        return properties.metadata(self, call.view)
+
+    @endpoint("POST", "resolution")
+    def post_resolution(self, call: Call) -> None:
+        """Replaces the voxel size, of all versions: ``[x, y, z]`` in the instance's units."""
+        properties.post_resolution(self, call)
 
     # -- voxels --------------------------------------------------------------------------------------------------------
 
@@ -89,10 +95,10 @@ class LabelVoxels(LabelEngine):
         dims: str,
         size: str,
         offset: ZYX,
-        scale: int,
-        supervoxels: bool,
         roi: str | None,
         compression: str,
+        scale: int = 0,
+        supervoxels: bool = False,
         format: str = "",
         **_: Any,
     ) -> Reply:
@@ -116,8 +122,8 @@ class LabelVoxels(LabelEngine):
         dims: str,
         size: str,
         offset: ZYX,
-        scale: int,
         roi: str | None,
+        scale: int = 0,
         format: str = "",
         **_: Any,
     ) -> Reply:
@@ -144,7 +150,7 @@ class LabelVoxels(LabelEngine):
         offset: ZYX,
         compression: str,
         roi: str | None,
-        scale: int,
+        scale: int = 0,
         **_: Any,
     ) -> None:
         """Stores a block-aligned box of supervoxels (uint64, x fastest) with its index and all coarser scales.
@@ -162,9 +168,17 @@ class LabelVoxels(LabelEngine):
 
     # -- blocks --------------------------------------------------------------------------------------------------------
 
-    @endpoint("GET", "blocks/{size:size}/{offset:point}", query=_blocks_query("lz4"), answers=OCTETS, throttle=True)
+    @endpoint("GET", "blocks/{size:size}/{offset:point}", query=blocks_query("lz4"), answers=OCTETS, throttle=True)
     def get_block_stream(
-        self, call: Call, *, size: ZYX, offset: ZYX, compression: str, scale: int, supervoxels: bool, **_: Any
+        self,
+        call: Call,
+        *,
+        size: ZYX,
+        offset: ZYX,
+        compression: str,
+        scale: int = 0,
+        supervoxels: bool = False,
+        **_: Any,
     ) -> Reply:
         """The stored blocks of a block-aligned box as a stream of records: int32 x, y, z, uint32 n, n bytes.
 
@@ -175,39 +189,15 @@ class LabelVoxels(LabelEngine):
         reader = BlockReader(self, call, scale, supervoxels)
         return streams.box_stream(reader, BlockBox.covering(offset, size, self.block), compression)
 
-    @endpoint(
-        "GET",
-        "specificblocks",
-        query=[
-            text("blocks", "", "block coordinates x,y,z,x,y,z,…"),
-            *_blocks_query("blocks"),
-            text("prefetch", "", "accepted, without effect"),
-        ],
-        answers=OCTETS,
-        throttle=True,
-    )
-    def get_specific_blocks(
-        self, call: Call, blocks: str, compression: str, scale: int, supervoxels: bool, **_: Any
-    ) -> Reply:
-        """The listed blocks, those that exist, as the stream of ``blocks``; the list may also be a JSON body."""
-        coords = inputs.block_list(blocks, call.body)
-        return streams.list_stream(BlockReader(self, call, scale, supervoxels), coords, compression)
-
-    @endpoint("POST", "blocks", query=POST_BLOCKS, throttle=True)
-    @endpoint("POST", "blocks/{ignored:rest}", query=POST_BLOCKS, throttle=True)
-    def post_blocks(self, call: Call, scale: int, downres: bool, noindexing: bool, **_: Any) -> None:
-        """Stores a stream of gzipped blocks of supervoxels, at scale 0 with index, extents and maximum label."""
-        ingest.post_blocks(self, call, scale, downres, not noindexing)
-
     # -- points --------------------------------------------------------------------------------------------------------
 
     @endpoint("GET", "label/{point:point}", query=[SCALE, SUPERVOXELS], answers=JSON)
-    def get_label(self, call: Call, point: ZYX, scale: int, supervoxels: bool) -> dict[str, int]:
+    def get_label(self, call: Call, point: ZYX, scale: int = 0, supervoxels: bool = False) -> dict[str, int]:
         """The label of a voxel: ``{"Label": 23}``; 0 where nothing is stored."""
         return {"Label": points.label_at(BlockReader(self, call, scale, supervoxels), point)}
 
     @endpoint("GET", "labels", query=[SCALE, SUPERVOXELS, HASH], answers=JSON)
-    def get_labels(self, call: Call, scale: int, supervoxels: bool, hash: str) -> list[int]:
+    def get_labels(self, call: Call, hash: str, scale: int = 0, supervoxels: bool = False) -> list[int]:
         """The labels of the voxels listed in the body, ``[[x, y, z], …]``, in their order."""
         asked = inputs.points(call.body, hash)
         found: list[int] = points.labels_at(BlockReader(self, call, scale, supervoxels), asked).tolist()

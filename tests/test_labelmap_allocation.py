@@ -92,20 +92,30 @@ def test_the_end_of_uint64(seg):
     assert "uint64" in seg.refused("nextlabel/1", b"", "POST")
 
 
-def test_a_chosen_next_label_passes_over_what_exists(seg):
+def test_a_chosen_next_label_is_reserved_as_it_is_but_no_body_gets_a_label_that_exists(seg):
     """Bodies and mapped supervoxels of any version, also what is gone from this one."""
-    seg.write(np.full(BLOCK, 12, np.uint64), (0, 0, 0))
+    volume = np.full(BLOCK, 12, np.uint64)
+    volume[:8] = 1
+    seg.write(volume, (0, 0, 0))
     seg.post("mappings", pack_mappings((12, [14])))
     child = seg.child()
-    child.write(np.full(BLOCK, 2, np.uint64), (0, 0, 0))
+    volume[8:16], volume[16:] = 2, 3
+    child.write(volume, (0, 0, 0))
     child.post("mappings", pack_mappings((0, [18])))
+    child.merge(1, 2, 3)
     child.post(admin("set-nextlabel/10"))
     for version in (seg, child):
         assert version.json("nextlabel") == {"nextlabel": 11}
-    assert [take(child, n) for n in (1, 1, 3, 1)] == [(11, 11), (13, 13), (15, 17), (19, 19)]
+    given = []
+    for chosen in (10, 11, 13, 17):
+        child.post(admin(f"set-nextlabel/{chosen}"))
+        new = child.post("cleave/1", [2]).json()["CleavedLabel"]
+        child.post("merge", [1, new])
+        given.append(new)
+    assert given == [11, 13, 15, 19]
     child.post(admin("set-nextlabel/10?ceiling=13"))
-    assert "ceiling" in child.refused("nextlabel/2", b"", "POST")
-    assert child.json("nextlabel") == {"nextlabel": 11}
+    assert take(child, 3) == (11, 13)
+    assert "ceiling" in child.refused("cleave/1", [2], "POST")
 
 
 def test_the_largest_label_leaves_none(seg):

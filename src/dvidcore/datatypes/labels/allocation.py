@@ -27,7 +27,7 @@ def post_nextlabel(data: LabelEngine, call: Call, count: int) -> dict[str, int]:
         raise BadRequest("count: at least 1 label must be asked for")
 
     def reserve(change: Transaction) -> dict[str, int]:
-        given = change.new_labels(count)
+        given = change.new_labels(count, reserve=True)
         return {"start": given[0], "end": given[-1]}
 
     return write(data, call, reserve)

@@ -71,10 +71,17 @@ def raise_maximum(
 
 
 def allocate(
-    label: LabelEngine, snapshot: Snapshot, now: LabelCounters, count: int, held: Iterable[range] = ()
+    label: LabelEngine,
+    snapshot: Snapshot,
+    now: LabelCounters,
+    count: int,
+    held: Iterable[range] = (),
+    *,
+    reserve: bool = False,
 ) -> range:
-    """``count`` new labels, none of which is or was a body or a supervoxel, or is ``held``.
+    """``count`` new labels, none of which is ``held``.
 
+    Nor is or was one a body or a supervoxel; but with ``reserve``, where a next label was set, they follow it strictly.
     Raises BadRequest beyond the ceiling or uint64.
     """
     start = (now.next_label or max(now.maximum, now.ingested)) + 1
@@ -85,7 +92,7 @@ def allocate(
             what = "the ceiling" if now.ceiling else "the range of uint64"
             raise BadRequest(f"count: {count} labels from {start} on end beyond {what}, {limit}")
         taken = max((some[-1] for some in held if some[0] <= end and some[-1] >= start), default=None)
-        if taken is None and now.next_label:
+        if taken is None and now.next_label and not reserve:
             taken = existing(label, snapshot, start, end)
         if taken is None:
             return range(start, end + 1)
@@ -100,7 +107,7 @@ def holds(label: LabelEngine, snapshot: Snapshot, lease: Lease) -> bool:
         return False
     if (now.ceiling and last > now.ceiling) or (not now.next_label and first <= now.ingested):
         return False
-    return existing(label, snapshot, first, last) is None
+    return lease.reserve or existing(label, snapshot, first, last) is None
 
 
 def existing(label: LabelEngine, snapshot: Snapshot, first: int, last: int) -> int | None:
@@ -137,7 +144,7 @@ def get_nextlabel(label: LabelEngine, view: View) -> dict[str, int]:
         return {"nextlabel": 1}
     if (now.next_label or max(now.maximum, now.ingested)) == UINT64_MAX:
         raise BadRequest(f"no label is left: {UINT64_MAX}, the largest there is, has been used")
-    return {"nextlabel": allocate(label, view.snapshot, now, 1)[0]}
+    return {"nextlabel": allocate(label, view.snapshot, now, 1, reserve=True)[0]}
 
 
 def extents(label: LabelEngine, view: View) -> Box | None:

@@ -17,6 +17,8 @@ class Lease(NamedTuple):
     labels: range
     base: int
     """The next label that was set when it was taken, 0 for none."""
+    reserve: bool
+    """Whether they may be labels that exist: an administrator has said so."""
     epoch: int
 
 
@@ -30,10 +32,10 @@ class Leases:
         self.epoch = 0
         """Counts the times that the counters were found changed by another process."""
 
-    def take(self, choose: Callable[[list[range]], tuple[range, int]]) -> Lease:
+    def take(self, choose: Callable[[list[range]], tuple[range, int]], reserve: bool) -> Lease:
         """A lease of the labels that ``choose`` chooses, given those that others hold, with their base."""
         with self._lock:
-            lease = Lease(*choose([held.labels for held in self._held]), self.epoch)
+            lease = Lease(*choose([held.labels for held in self._held]), reserve, self.epoch)
             self._held.append(lease)
             return lease
 

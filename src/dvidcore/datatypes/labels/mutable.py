@@ -110,7 +110,8 @@ class MutableBodies(SplittableBodies):
     def post_set_nextlabel(self, call: Call, label: int, ceiling: int | None) -> None:
         """New labels are given out from ``label`` + 1 on, up to the ceiling; for administrators.
 
-        Labels that are or were bodies or mapped supervoxels, of any version, are passed over.
+        ``nextlabel`` reserves those that follow, whatever they are; cleaves and splits pass over labels that are or
+        were bodies or mapped supervoxels at any version.
         """
         self._need_index("set-nextlabel")
         self._need_admin(call, "set-nextlabel")

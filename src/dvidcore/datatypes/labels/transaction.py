@@ -36,7 +36,6 @@ from dvidcore.storage.versioned import VersionedBatch
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.labels.engine import LabelEngine
-    from dvidcore.datatypes.labels.rewrite import Renamed
 
 T = TypeVar("T")
 Labels = NDArray[np.uint64]
@@ -64,7 +63,6 @@ class _Telling:
     blocks: NDArray[np.int64]
     losing: tuple[int, ...] | None
     fresh: Mapping[ZYX, Stored] = field(repr=False)
-    renamed: Renamed | None = field(repr=False)
 
 
 class Transaction:
@@ -194,7 +192,6 @@ class Transaction:
         blocks: NDArray[np.int64] | None = None,
         losing: tuple[int, ...] | None = None,
         fresh: Mapping[ZYX, Stored] | None = None,
-        renamed: Renamed | None = None,
         mutation: int = 0,
     ) -> None:
         """Tells the followers, as ``following.LabelChange`` says; ``fresh`` are the blocks of scale 0 that it writes.
@@ -203,13 +200,7 @@ class Transaction:
         """
         none = np.empty((0, 3), np.int64)
         told = _Telling(
-            action,
-            mutation or self.mutation,
-            bodies or {},
-            none if blocks is None else blocks,
-            losing,
-            fresh or {},
-            renamed,
+            action, mutation or self.mutation, bodies or {}, none if blocks is None else blocks, losing, fresh or {}
         )
         self._tellings.append(told)
 
@@ -248,7 +239,7 @@ class Transaction:
     def commit_blocks(self) -> bool:
         """Writes the blocks and nothing else; False, with nothing done, where it was overtaken."""
         final = Batch()
-        raise_generations(final, self._tiles)
+        _raise(final, self._tiles)
         try:
             self._staged.commit(final, sync=self.data.database.options.sync, guard=self._tiles)
         except GuardFailed:
@@ -296,7 +287,7 @@ class Transaction:
         generation = unpack_u64(now.snapshot.get(rows.mapped)) + 1
         final = self._final(batch.batch, mapping)
         large = self._staged.staged
-        raise_generations(final, {key: guard[key] for key in raised})
+        _raise(final, {key: guard[key] for key in raised})
         if mapping is not None:
             # Not in the guard, which the index's generation makes good: so it appears with the last of the mapping.
             final.put(rows.mapped, pack_u64(generation))
@@ -373,9 +364,6 @@ class Transaction:
                 told.bodies,
                 told.blocks,
                 told.losing,
-                told.fresh,
-                told.renamed,
-                path=(self.data.record.data_uuid,),
             )
             guard |= following.tell(self.data, now, change, batch)
         return guard
@@ -422,7 +410,7 @@ def read_guard(snapshot: Snapshot, generations: Collection[bytes]) -> dict[bytes
     return dict(zip(generations, values, strict=True))
 
 
-def raise_generations(batch: Batch, generations: Mapping[bytes, bytes | None]) -> None:
+def _raise(batch: Batch, generations: Mapping[bytes, bytes | None]) -> None:
     """Puts the next ones of these generations."""
     for key, value in generations.items():
         batch.put(key, pack_u64(unpack_u64(value) + 1))

@@ -36,6 +36,7 @@ from dvidcore.storage.versioned import VersionedBatch
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.labels.engine import LabelEngine
+    from dvidcore.datatypes.labels.rewrite import Renamed
 
 T = TypeVar("T")
 Labels = NDArray[np.uint64]
@@ -63,6 +64,7 @@ class _Telling:
     blocks: NDArray[np.int64]
     losing: tuple[int, ...] | None
     fresh: Mapping[ZYX, Stored] = field(repr=False)
+    renamed: Renamed | None = field(repr=False)
 
 
 class Transaction:
@@ -192,6 +194,7 @@ class Transaction:
         blocks: NDArray[np.int64] | None = None,
         losing: tuple[int, ...] | None = None,
         fresh: Mapping[ZYX, Stored] | None = None,
+        renamed: Renamed | None = None,
         mutation: int = 0,
     ) -> None:
         """Tells the followers, as ``following.LabelChange`` says; ``fresh`` are the blocks of scale 0 that it writes.
@@ -200,7 +203,13 @@ class Transaction:
         """
         none = np.empty((0, 3), np.int64)
         told = _Telling(
-            action, mutation or self.mutation, bodies or {}, none if blocks is None else blocks, losing, fresh or {}
+            action,
+            mutation or self.mutation,
+            bodies or {},
+            none if blocks is None else blocks,
+            losing,
+            fresh or {},
+            renamed,
         )
         self._tellings.append(told)
 
@@ -239,7 +248,7 @@ class Transaction:
     def commit_blocks(self) -> bool:
         """Writes the blocks and nothing else; False, with nothing done, where it was overtaken."""
         final = Batch()
-        _raise(final, self._tiles)
+        raise_generations(final, self._tiles)
         try:
             self._staged.commit(final, sync=self.data.database.options.sync, guard=self._tiles)
         except GuardFailed:
@@ -287,7 +296,7 @@ class Transaction:
         generation = unpack_u64(now.snapshot.get(rows.mapped)) + 1
         final = self._final(batch.batch, mapping)
         large = self._staged.staged
-        _raise(final, {key: guard[key] for key in raised})
+        raise_generations(final, {key: guard[key] for key in raised})
         if mapping is not None:
             # Not in the guard, which the index's generation makes good: so it appears with the last of the mapping.
             final.put(rows.mapped, pack_u64(generation))
@@ -364,6 +373,9 @@ class Transaction:
                 told.bodies,
                 told.blocks,
                 told.losing,
+                told.fresh,
+                told.renamed,
+                path=(self.data.record.data_uuid,),
             )
             guard |= following.tell(self.data, now, change, batch)
         return guard
@@ -410,7 +422,7 @@ def read_guard(snapshot: Snapshot, generations: Collection[bytes]) -> dict[bytes
     return dict(zip(generations, values, strict=True))
 
 
-def _raise(batch: Batch, generations: Mapping[bytes, bytes | None]) -> None:
+def raise_generations(batch: Batch, generations: Mapping[bytes, bytes | None]) -> None:
     """Puts the next ones of these generations."""
     for key, value in generations.items():
         batch.put(key, pack_u64(unpack_u64(value) + 1))

@@ -65,7 +65,10 @@ def test_corrupt_blocks_raise_or_are_valid(block, random):
         # These read every voxel value; the others may not come upon a wrong one.
         assert {"decode", "counts"} <= failed
     else:
-        odd = any(n % 16 for n in blocks.shape(data))
+        shape = blocks.shape(data)
+        odd = any(n % 16 for n in shape)
+        if min(shape) < 16:  # what these ask for may lie outside
+            failed -= {"decode_box", "lookup", "relabel_runs", "split_runs", "labels_in_runs"}
         assert failed == ({"downsample", "parent"} if odd else set())
         np.testing.assert_array_equal(blocks.decode(data), reference.decode(data))
 

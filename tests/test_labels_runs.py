@@ -182,7 +182,7 @@ def test_malformed_calls() -> None:
         ([block] * 2, coords, (16, 16, 24), "among blocks of"),
         ([block] * 2, coords, (16, 16, 20), "multiples of 8"),
         ([block] * 2, coords, (16, 16, 2**40), "multiples of 8"),
-        ([block] * 2, coords, (8, 16, 16), "multiples of 8"),
+        ([block] * 2, coords, (4, 16, 16), "multiples of 8"),
         ([block, block[:-1]], coords, shape, "24 at least"),
         ([block, block + b"1"], coords, shape, "after a solid"),
     ):

@@ -137,10 +137,11 @@ def test_jpeg_of_colour_is_multiplied_by_alpha() -> None:
     assert np.abs(shown.astype(int) - 40).max() <= 2
 
 
-def test_16_bit_gray_is_narrowed_where_the_format_has_8() -> None:
+def test_16_bit_gray_is_narrowed_and_becomes_rgb_where_the_format_has_8() -> None:
     image = smooth((20, 30), np.uint16)
-    assert np.array_equal(decoded(images.encode_bmp(image)), image >> 8)
-    assert np.abs(decoded(images.encode_jpeg(image, 95)).astype(int) - (image >> 8)).max() <= 6
+    upper = np.stack([image >> 8] * 3, axis=2)
+    assert np.array_equal(decoded(images.encode_bmp(image)), upper)
+    assert np.abs(decoded(images.encode_jpeg(image, 95)).astype(int) - upper).max() <= 6
 
 
 @pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3), (6, 5, 4)])

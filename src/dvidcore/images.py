@@ -170,13 +170,16 @@ def encode_tiff(image: Array) -> bytes:
 
 
 def _bytes_deep(image: Array) -> Array:
-    """8 bits a channel: of 16 the upper ones."""
+    """8 bits a channel: of 16 the upper ones. Gray of 16 bits becomes RGB, as clients of DVID get it."""
     _samples(image)
-    return image if image.dtype.itemsize == 1 else (image >> 8).astype(np.uint8)
+    if image.dtype.itemsize == 1:
+        return image
+    upper: Array = (image >> 8).astype(np.uint8)
+    return upper if upper.ndim == 3 else np.repeat(upper[..., None], 3, axis=2)
 
 
 def encode_jpeg(image: Array, quality: int = DEFAULT_QUALITY) -> bytes:
-    """A JPEG, grayscale or RGB. Colours are multiplied by alpha, since JPEG has none.
+    """A JPEG, grayscale for gray of 8 bits, else RGB. Colours are multiplied by alpha, since JPEG has none.
 
     Raises ValueError for more than 65500 rows or columns.
     """
@@ -208,7 +211,7 @@ def decode_jpeg(data: codecs.Buffer) -> NDArray[np.uint8]:
 
 
 def encode_bmp(image: Array) -> bytes:
-    """A BMP, 8-bit gray, RGB or RGBA."""
+    """A BMP: 8-bit gray for gray of 8 bits, else RGB or RGBA."""
     from PIL import Image
 
     out = io.BytesIO()

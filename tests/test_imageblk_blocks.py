@@ -146,6 +146,7 @@ def test_long_streams(client):
         "specificblocks?blocks=1,2,3,4",
         "specificblocks?blocks=a,b,c",
         "specificblocks?blocks=1.5,2,3",
+        "specificblocks?blocks=1,%202,3",
         "specificblocks?blocks=0,0,2147483648",
         "specificblocks?blocks=0,0,0&compression=lz4",
     ],

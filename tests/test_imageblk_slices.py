@@ -155,6 +155,23 @@ def test_oblique_slices_are_interpolated_as_specified(tissue, corners, res):
     np.testing.assert_array_equal(np.atleast_2d(image(answer.body)), oblique(model, corners, res, (4.0, 8.0, 10.0)))
 
 
+def test_oblique_slices_of_a_coarser_scale(client):
+    gray = Volume.create(client, VoxelSize="4,8,10", BlockSize="16,16,16", Background="3", MaxDownresLevel="2")
+    gray.put(noise(6, (64, 64, 64)), (0, 0, 0))
+    corners = [(10.5, 20.25, 30), (250.5, 120.25, 130), (60, 300, 44.4)]
+    path = "arb/" + "/".join("_".join(map(str, c)) for c in corners) + "/7.3"
+    for scale in (1, 2):
+        side = 64 >> scale
+        coarse = gray.get(f"raw/0_1_2/{side}_{side}_{side}/0_0_0?scale={scale}").body
+        model = Lattice(-64, 256, "u1", background=3)
+        model[(0, 0, 0), (side,) * 3][:] = np.frombuffer(coarse, np.uint8).reshape(side, side, side)
+        expected = oblique(model, corners, 7.3, [r * 2**scale for r in (4.0, 8.0, 10.0)])
+        np.testing.assert_array_equal(image(gray.get(f"{path}?scale={scale}").body), expected)
+        assert gray.get(f"{path}/png?scale={scale}").body == gray.get(f"{path}?scale={scale}").body
+    for scale in (3, -1):
+        assert gray.get(f"{path}?scale={scale}").status == 400
+
+
 def test_oblique_slices_come_in_all_formats(tissue):
     gray, _ = tissue
     for tail, kind in (("png", "png"), ("jpg:70", "jpeg"), ("tif", "tiff"), ("bmp", "bmp")):

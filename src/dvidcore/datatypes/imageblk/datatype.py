@@ -215,7 +215,7 @@ def _framed(blocks: Iterable[tuple[tuple[int, int, int], Value]], payload: Calla
 def _parse_blocks(text: str) -> list[ZYX]:
     if not text:
         return []
-    numbers = [parse_int(part.strip(), "blocks") for part in text.split(",")]
+    numbers = [parse_int(part, "blocks") for part in text.split(",")]
     if len(numbers) % 3:
         raise BadRequest(f"blocks: {len(numbers)} numbers are not a multiple of three")
     it = iter(numbers)

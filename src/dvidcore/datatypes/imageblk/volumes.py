@@ -31,6 +31,7 @@ MAX_PIXELS = 1 << 28
 """Of one slice: it is made and compressed in memory."""
 
 SCALE = integer("scale", 0, "the scale that is read, 0 to MaxDownresLevel; coordinates are those of its voxels", 0)
+ARB_SCALE = integer("scale", 0, "the scale whose voxels are interpolated, 0 to MaxDownresLevel", 0)
 WRITTEN_SCALE = integer("scale", 0, "only 0: coarser scales are made by the server", 0, 0)
 ROI = (
     text("roi", None, "the name of an roi instance: voxels outside of it, at this version, are the background"),
@@ -116,28 +117,31 @@ class ImageVolumes(ImageProperties):
     @endpoint(
         "GET",
         "arb/{top_left:text}/{top_right:text}/{bottom_left:text}/{res:text}",
+        query=[ARB_SCALE],
         answers="image/png",
         throttle=True,
     )
     @endpoint(
         "GET",
         "arb/{top_left:text}/{top_right:text}/{bottom_left:text}/{res:text}/{format:text}",
+        query=[ARB_SCALE],
         answers="image/png",
         throttle=True,
     )
     def get_arb(
-        self, call: Call, *, top_left: str, top_right: str, bottom_left: str, res: str, format: str = ""
+        self, call: Call, *, top_left: str, top_right: str, bottom_left: str, res: str, scale: int = 0, format: str = ""
     ) -> Reply:
         """A slice in any plane, interpolated, as an image.
 
-        The corners are ``x_y_z`` in world units (voxel times VoxelSize), ``res`` is the world units of a pixel.
+        The corners are ``x_y_z`` in world units (voxel times VoxelSize), ``res`` is the world units of a pixel. Voxels of
+        a coarser scale are twice as long at each.
         """
         if self.element.name not in ("uint8", "rgba8"):
             raise BadRequest(f"arb: {self.typename} cannot be interpolated; only uint8blk and rgba8blk have arb")
         kind, quality = images.parse_format(format)
         plane = oblique.parse(top_left, top_right, bottom_left, res)
-        x, y, z = self.record.settings["VoxelSize"]
-        lookup = partial(oblique.stored_voxels, self.stored, call.view)
+        x, y, z = (side * 2**scale for side in self.record.settings["VoxelSize"])
+        lookup = partial(oblique.stored_voxels, self.stored_at(scale), call.view)
         return self._image(oblique.cut(lookup, plane, (z, y, x)), kind, quality)
 
     def _volume(

@@ -17,8 +17,8 @@ from dvidcore.datatypes.base import Call
 from dvidcore.datatypes.following import Guard, LabelChange
 from dvidcore.datatypes.labels import counters, points, stored
 from dvidcore.datatypes.labels.downres import halved
+from dvidcore.datatypes.labels.generations import raise_generations, read_guard, tiles_of
 from dvidcore.datatypes.labels.indexing import index_changes
-from dvidcore.datatypes.labels.transaction import raise_generations, read_guard, tiles_of
 from dvidcore.geometry import ZYX
 from dvidcore.pool import ordered_map
 from dvidcore.storage.engine import Batch

@@ -23,8 +23,9 @@ from dvidcore import blocks, codecs
 from dvidcore.datatypes.base import Body, Call
 from dvidcore.datatypes.labels import counters, stored
 from dvidcore.datatypes.labels.downres import coarser
+from dvidcore.datatypes.labels.generations import tiles_of
 from dvidcore.datatypes.labels.indexing import index_changes
-from dvidcore.datatypes.labels.transaction import Transaction, tiles_of, write
+from dvidcore.datatypes.labels.transaction import Transaction, write
 from dvidcore.datatypes.roi.region import Region
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX, check_aligned, check_box

@@ -16,6 +16,7 @@ from dvidcore import budget, labels
 from dvidcore.datatypes.base import Call, Reply
 from dvidcore.datatypes.labels import inputs
 from dvidcore.datatypes.labels.chosen import pass_over
+from dvidcore.datatypes.labels.generations import tiles_of
 from dvidcore.datatypes.labels.index import Columns
 from dvidcore.datatypes.labels.merge import bodies_of
 from dvidcore.datatypes.labels.new_ids import NewIds
@@ -23,7 +24,7 @@ from dvidcore.datatypes.labels.relabel_index import Moved, move
 from dvidcore.datatypes.labels.rewrite import Relabelling, Rewriting
 from dvidcore.datatypes.labels.runs_input import Pieces, PostedRuns, cut, memory_for, read_runs
 from dvidcore.datatypes.labels.split import put_blob
-from dvidcore.datatypes.labels.transaction import Transaction, tiles_of, write
+from dvidcore.datatypes.labels.transaction import Transaction, write
 from dvidcore.errors import BadRequest, NotFound
 from dvidcore.geometry import ZYX
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +22,7 @@ from dvidcore.datatypes.base import Call
 from dvidcore.datatypes.following import LabelChange
 from dvidcore.datatypes.labels import counters, former, points, records
 from dvidcore.datatypes.labels.entries import ROW_BYTES, Entries, joined, put_entries
+from dvidcore.datatypes.labels.generations import raise_generations, read_guard, tiles_of
 from dvidcore.datatypes.labels.index import Columns, state_of
 from dvidcore.datatypes.labels.leases import Lease
 from dvidcore.datatypes.labels.mapping import Mapped
@@ -42,29 +42,6 @@ T = TypeVar("T")
 Labels = NDArray[np.uint64]
 Stored = bytes | memoryview
 Step = Callable[[Call, VersionedBatch], None]
-_TILE_BITS = 3  # a tile has at least 8 x 8 x 8 blocks of scale 0
-
-
-def tiles_of(data: LabelEngine, blocks: Iterable[ZYX], scale: int = 0) -> set[ZYX]:
-    """The tiles that blocks of a scale are in: what is locked and guarded when blocks are written.
-
-    Whatever is made from the blocks of a tile at coarser scales is in no other tile.
-    """
-    shift = max(data.scales, _TILE_BITS) - scale
-    return {ZYX(z >> shift, y >> shift, x >> shift) for z, y, x in blocks}
-
-
-@dataclass(frozen=True, slots=True)
-class _Telling:
-    """What followers are told, but for what only the commit knows."""
-
-    action: str
-    mutation: int
-    bodies: Mapping[int, int]
-    blocks: NDArray[np.int64]
-    losing: tuple[int, ...] | None
-    fresh: Mapping[ZYX, Stored] = field(repr=False)
-    renamed: Renamed | None = field(repr=False)
 
 
 class Transaction:
@@ -89,7 +66,7 @@ class Transaction:
         self._leases: list[Lease] = []
         self._largest = self._in_use = 0
         self._records: list[tuple[int, dict[str, Any]]] = []
-        self._tellings: list[_Telling] = []
+        self._tellings: list[Callable[[Call, Entries | None], LabelChange]] = []
         self._steps: list[Step] = []
         self._put: dict[int, int] = {}
         self._spent = False
@@ -201,17 +178,23 @@ class Transaction:
 
         Costs nothing where there is no follower.
         """
-        none = np.empty((0, 3), np.int64)
-        told = _Telling(
-            action,
-            mutation or self.mutation,
-            bodies or {},
-            none if blocks is None else blocks,
-            losing,
-            fresh or {},
-            renamed,
-        )
-        self._tellings.append(told)
+        identity, fresh = mutation or self.mutation, fresh or {}
+
+        def telling(now: Call, mapping: Entries | None) -> LabelChange:
+            return LabelChange(
+                action,
+                identity,
+                points.after(self.data, now, mapping, fresh),
+                self.data.block,
+                bodies or {},
+                np.empty((0, 3), np.int64) if blocks is None else blocks,
+                losing,
+                fresh,
+                renamed,
+                path=(self.data.record.data_uuid,),
+            )
+
+        self._tellings.append(telling)
 
     def at_commit(self, step: Step) -> None:
         """Has ``step`` called within the commit, with a call of the state that the batch goes onto, and the batch.
@@ -364,20 +347,8 @@ class Transaction:
 
     def _tell(self, now: Call, mapping: Entries | None, batch: Batch) -> following.Guard:
         guard: following.Guard = {}
-        for told in self._tellings if self.data.has_followers() else ():
-            change = LabelChange(
-                told.action,
-                told.mutation,
-                points.after(self.data, now, mapping, told.fresh),
-                self.data.block,
-                told.bodies,
-                told.blocks,
-                told.losing,
-                told.fresh,
-                told.renamed,
-                path=(self.data.record.data_uuid,),
-            )
-            guard |= following.tell(self.data, now, change, batch)
+        for telling in self._tellings if self.data.has_followers() else ():
+            guard |= following.tell(self.data, now, telling(now, mapping), batch)
         return guard
 
 
@@ -414,15 +385,3 @@ def write(
                 if written:
                     return answer
             alone = not blocks_alone
-
-
-def read_guard(snapshot: Snapshot, generations: Collection[bytes]) -> dict[bytes, bytes | None]:
-    """The generations (whole keys) as they are now: what a write that depends on them is guarded with."""
-    values = (None if v is None else bytes(v) for v in snapshot.get_many(generations))
-    return dict(zip(generations, values, strict=True))
-
-
-def raise_generations(batch: Batch, generations: Mapping[bytes, bytes | None]) -> None:
-    """Puts the next ones of these generations."""
-    for key, value in generations.items():
-        batch.put(key, pack_u64(unpack_u64(value) + 1))

@@ -320,6 +320,8 @@ class DataType:
     default_compression: ClassVar[str] = "lz4"
     follows: ClassVar[frozenset[str] | None] = None
     """Names of the types that an instance of this one may be synced with; None where the type has no syncs at all."""
+    follows_at_once: ClassVar[bool] = False
+    """Whether it only follows changes in whose batch it takes part, so that its sources must be in its own store."""
     absent: ClassVar[frozenset[str]] = frozenset()
     """First words of inherited endpoints that this type does not have."""
     absent_queries: ClassVar[frozenset[str]] = frozenset()
@@ -548,6 +550,9 @@ class DataType:
         followed = self.followed(self.repo, names, self.record.settings)
         if not self.follows and followed == []:
             return
+        for source in (self.repo.by_data_uuid[uuid] for uuid in followed):
+            if self.follows_at_once and source.store != self.record.store:
+                raise BadRequest(f'sync: "{source.name}" is kept in another store than "{self.record.name}"')
         self.database.set_syncs(self.repo, self.record, followed, replace=replace)
 
     @endpoint("POST", "blobstore", answers=JSON, writes=False)

@@ -22,6 +22,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX
 from dvidcore.storage.engine import Batch
 from dvidcore.storage.keys import data_prefix, prefix_range, version_bytes, version_of
@@ -118,12 +119,13 @@ def tell(source: DataType, call: Call, change: Change, batch: Batch) -> Guard:
     """Has all followers of an instance add to the batch what follows from a change at the call's version.
 
     Answers what the batch must be guarded with; each of these generations must be raised in the batch, which
-    ``follow`` has done.
+    ``follow`` has done. Raises BadRequest where a follower cannot follow, so that nothing changes.
     """
     guard: Guard = {}
     for follower in source.followers():
         if follower.record.data_uuid in change.path:
             continue
+        _check(source, follower, call)
         if follower.engine is source.engine:
             guard |= follower.follow(call.of(follower), change, batch)
         else:
@@ -131,6 +133,13 @@ def tell(source: DataType, call: Call, change: Change, batch: Batch) -> Guard:
             key = _intents(source, follower) + unique + version_bytes(call.version)
             batch.put(key, orjson.dumps(change.intent()))
     return guard
+
+
+def _check(source: DataType, follower: DataType, call: Call) -> None:
+    if follower.follows_at_once and follower.engine is not source.engine:
+        raise BadRequest(f'"{follower.record.name}" follows "{source.record.name}", but is kept in another store')
+    if follower.record.versioned and not source.record.versioned and call.node.locked and not call.admin:
+        raise BadRequest(f'"{follower.record.name}" follows "{source.record.name}", but this version of it is locked')
 
 
 def catch_up(follower: DataType) -> None:

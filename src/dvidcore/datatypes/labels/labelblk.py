@@ -63,6 +63,7 @@ class LabelBlock(LabelVoxels):
         Setting("GridStore", "GridStore", "", lambda text, _: text, "kept and shown, without effect"),
     )
     follows = frozenset({"labelblk", "labelvol"})
+    follows_at_once = True
     absent_queries = frozenset({"scale", "supervoxels"})
 
     @property

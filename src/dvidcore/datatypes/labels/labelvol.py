@@ -42,6 +42,7 @@ class LabelVolume(RelabelledBodies):
     )
     follows = frozenset({"labelblk"})
     absent = frozenset({"sparsevol-size", "sparsevols-coarse"})
+    follows_at_once = True
     absent_queries = frozenset({"format", "scale", "supervoxels"})
     empty_volumes = False
     sparse_volume = CutVolume

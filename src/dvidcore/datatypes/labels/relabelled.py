@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 
 from dvidcore.datatypes.arguments import integer, text
 from dvidcore.datatypes.base import JSON, Call, Reply, endpoint
-from dvidcore.datatypes.labels import records, relabel
+from dvidcore.datatypes.labels import counters, records, relabel
 from dvidcore.datatypes.labels.indexed import IndexedLabels
 from dvidcore.datatypes.labels.voxels import THROTTLE
+from dvidcore.errors import BadRequest
 from dvidcore.geometry import UINT64_MAX
 
 SPLIT = [integer("splitlabel", None, "the label of what is split off; absent: the next one", 1, UINT64_MAX)]
@@ -51,6 +52,15 @@ class RelabelledBodies(IndexedLabels):
         """
         self._need_index("split-coarse")
         return relabel.split_coarse(self, call, label, splitlabel, joins=self.exact_splits)
+
+    @endpoint("GET", "maxlabel", answers=JSON)
+    def get_maxlabel(self, call: Call) -> dict[str, int]:
+        """The largest label that this version or an ancestor has had, by voxels or by a split; 400 before the first."""
+        self._need_index("maxlabel")
+        largest = counters.maximum(self, call.view)
+        if not largest:
+            raise BadRequest(f'"{self.record.name}" has had no label at this version')
+        return {"maxlabel": largest}
 
     @endpoint("GET", "mutations", query=[text("userid", "", "only this user's"), THROTTLE], answers=JSON, throttle=True)
     def get_mutations(self, call: Call, userid: str, **_: Any) -> Reply:

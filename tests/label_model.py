@@ -183,19 +183,19 @@ class Model:
     def in_use(self, labels: Iterable[int]) -> None:
         self.maximum = max(self.maximum, *labels)
 
-    def following(self, count: int = 1) -> int:
-        """The first of the labels that are given next."""
+    def following(self, count: int = 1, reserve: bool = True) -> int:
+        """The first of the labels that are reserved next; without ``reserve``, that new bodies and supervoxels get."""
         start = (self.next_label or self.maximum) + 1
-        while self.next_label:
+        while self.next_label and not reserve:
             taken = [label for label in self.existing if start <= label < start + count]
             if not taken:
                 break
             start = max(taken) + 1
         return start
 
-    def give(self, version: Version, count: int = 1) -> range:
+    def give(self, version: Version, count: int = 1, reserve: bool = False) -> range:
         """New labels, as they must come."""
-        start = self.following(count)
+        start = self.following(count, reserve)
         last = start + count - 1
         if self.next_label:
             self.next_label = last

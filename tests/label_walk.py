@@ -284,7 +284,7 @@ def post_mappings(walk: Walk, version: Version) -> None:
 def next_labels(walk: Walk, version: Version) -> None:
     count = int(walk.rng.integers(1, 5))
     answer = walk.post(version, f"nextlabel/{count}").json()
-    given = walk.model.give(version, count)
+    given = walk.model.give(version, count, reserve=True)
     assert answer == {"start": given[0], "end": given[-1]}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from apiclient import Client
+from dvidcore.datatypes.remote import waiting
 from remote_tools import OFFSET, Files, FileServer, Remote, client, expected, precomputed, serving, write
 
 SHAPE = (70, 50, 40)
@@ -26,7 +28,6 @@ PATHS = (
     "blocks/0_0_0/2",
     "specificblocks?blocks=0,0,0",
 )
-TIMEOUT = 1.0
 
 
 @pytest.fixture
@@ -36,9 +37,9 @@ def server(tmp_path: Path) -> Iterator[FileServer]:
         yield server
 
 
-def reader(server: FileServer, failure: int | str) -> AbstractContextManager[Client]:
+def reader(server: FileServer, failure: int | str, timeout: float = 1) -> AbstractContextManager[Client]:
     """A client that waits no longer than a test of its patience needs."""
-    return client(allowed=(server.url,), timeout=TIMEOUT if failure == "stall" else 20, retries=1)
+    return client(allowed=(server.url,), timeout=timeout if failure == "stall" else 20, retries=1)
 
 
 def create(app: Client, uuid: str, url: str) -> tuple[int, str]:
@@ -63,8 +64,10 @@ def test_reads_say_what_failed_and_go_on_when_it_works_again(
     with reader(server, failure) as app:
         remote = Remote(app, f"{server.url}/raw")
         server.failure = failure
-        for path in PATHS[:2] if failure == "stall" else PATHS:
-            answer = remote.get(path)
+        paths = PATHS[:2] if failure == "stall" else PATHS
+        with ThreadPoolExecutor(len(paths)) as pool:
+            answers = list(pool.map(remote.get, paths))
+        for path, answer in zip(paths, answers, strict=True):
             assert answer.status == status, (path, answer.text)
             assert text in answer.text
             assert "127.0.0.1" in answer.text
@@ -89,7 +92,7 @@ def test_absent_chunks_are_zero(server: FileServer) -> None:
 @pytest.mark.parametrize(("failure", "status"), [(500, 502), (403, 502), ("stall", 504), (404, 400)])
 def test_a_volume_that_cannot_be_reached_is_not_created(server: FileServer, failure: int | str, status: int) -> None:
     server.failure = failure
-    with reader(server, failure) as app:
+    with reader(server, failure, timeout=0.1) as app:
         uuid = app.repo()
         found, text = create(app, uuid, f"{server.url}/raw")
         assert found == status, text
@@ -128,15 +131,16 @@ def test_a_volume_that_changed_its_type_is_refused(server: FileServer, tmp_path:
         assert (answer.status, "has changed" in answer.text) == (502, True), answer.text
 
 
-def test_a_service_that_hangs_leaves_threads_for_others(server: FileServer) -> None:
+def test_a_service_that_hangs_leaves_threads_for_others(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Places for those who wait are fewer than the server's threads; once they are taken, others are refused."""
+    monkeypatch.setattr(waiting, "PATIENCE", 0.3)
     with client(allowed=(server.url,), timeout=20, concurrency=3, retries=20) as app:
         remote = Remote(app, f"{server.url}/raw")
         kv = app.instance(app.repo(), "kv")
         server.failure = "stall"
         found: list[int] = []
-        waiting = [threading.Thread(target=lambda: found.append(remote.get(BOX).status)) for _ in range(6)]
-        for thread in waiting:
+        threads = [threading.Thread(target=lambda: found.append(remote.get(BOX).status)) for _ in range(6)]
+        for thread in threads:
             thread.start()
         # Two thirds of the three places are this service's; the other four requests give up by themselves.
         while len(found) < 4:
@@ -147,7 +151,7 @@ def test_a_service_that_hangs_leaves_threads_for_others(server: FileServer) -> N
         assert (answer.status, "try again later" in answer.text) == (503, True)
         server.failure = ""
         server.released.set()
-        for thread in waiting:
+        for thread in threads:
             thread.join()
         assert sorted(found) == [200, 200, 503, 503, 503, 503]  # sent again, when the connections broke
         assert remote.get(BOX).status == 200

@@ -18,6 +18,7 @@ from dvidcore import config
 from dvidcore.api.app import create_app
 from dvidcore.api.start import opened_server
 from dvidcore.config import ConfigError, GridConfig
+from dvidcore.datatypes.remote import automatic
 from image_client import Volume
 from remote_tools import OFFSET, FileServer, client, expected, precomputed, serving, write
 
@@ -130,6 +131,12 @@ def test_a_volume_that_cannot_be_opened_is_unavailable(folder: Path) -> None:
 # -- by themselves -----------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that looks often for what it can make."""
+    monkeypatch.setattr(automatic, "_LOOK", 0.02)
+
+
 def configured(url: str, more: str = "") -> config.Config:
     text = f'[store.main]\nengine = "memory"\n[store.emdata]\nengine = "ngprecomputed"\nref = "{url}"\n{more}'
     return config.parse(text + "\n[remote]\ntimeout = 5\nretries = 1\n", Path("/"))
@@ -148,6 +155,7 @@ class Started(Client):
         return answer
 
 
+@pytest.mark.usefixtures("impatient")
 def test_instances_appear_with_the_repo(folder: Path) -> None:
     with opened_server(configured(f"file://{folder}", 'instance = "grayscale"'), TOKEN) as server:
         app = Started(server)
@@ -158,6 +166,7 @@ def test_instances_appear_with_the_repo(folder: Path) -> None:
         assert (first.read((3, 5, -10), SHAPE[::-1]) == GRAY.transpose(2, 1, 0)).all()
 
 
+@pytest.mark.usefixtures("impatient")
 def test_an_unreachable_volume_does_not_keep_the_server_from_starting(folder: Path) -> None:
     with serving(FileServer(folder.parent)) as files:
         files.failure = 500
@@ -172,6 +181,7 @@ def test_an_unreachable_volume_does_not_keep_the_server_from_starting(folder: Pa
             app.wait_for(f"/api/node/{uuid}/grayscale_1/info")
 
 
+@pytest.mark.usefixtures("impatient")
 def test_of_several_repos_one_must_be_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     with opened_server(configured(f"file://{folder}", 'instance = "gray"\nuuid = "abc"'), TOKEN) as server:
         app = Started(server)

@@ -85,6 +85,25 @@ def test_a_coarser_scale(app: Client) -> None:
     assert (em.read((1, 2, -5), (20, 25, 35)) == GRAY[::2, ::2, ::2].transpose(2, 1, 0)).all()
 
 
+def test_extents_and_resolution_can_be_set(app: Client) -> None:
+    """As of every image instance; what is read stays the volume."""
+    em = volume(app)
+    assert em.post("resolution", [4, 4, 20]).status == 200
+    assert em.post("extents", {"MinPoint": [-10, 5, 3], "MaxPoint": [9, 24, 12]}).status == 200
+    app.commit(em.uuid)
+    child = Volume(app, app.child(em.uuid), "em", "uint8blk")
+    assert em.post("extents", {"MinPoint": [0, 0, 0], "MaxPoint": [1, 1, 1]}).status == 400
+    for path, body in (("extents", [1]), ("resolution", [1, 2]), ("resolution", [1, 2, 0])):
+        assert child.post(path, body).status == 400
+    assert child.post("extents", {"MinPoint": [0, 5, 3], "MaxPoint": [1, 6, 4]}).status == 200
+    assert em.extents() == ([-10, 5, 3], [9, 24, 12])
+    assert child.extents() == ([0, 5, 3], [1, 6, 4])
+    assert child.get("info").json()["Extended"]["VoxelSize"] == [4, 4, 20]
+    axes = child.get("metadata").json()["Axes"]
+    assert [(axis["Offset"], axis["Size"], axis["Resolution"]) for axis in axes] == [(0, 2, 4), (5, 2, 4), (3, 2, 20)]
+    assert (child.read((3, 5, -10), SHAPE[::-1]) == GRAY.transpose(2, 1, 0)).all()
+
+
 @pytest.mark.parametrize(
     ("settings", "text"),
     [

@@ -5,13 +5,21 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dvidcore.datatypes.base import Call, endpoint
 from dvidcore.datatypes.imageblk import ImageBlock
+from dvidcore.datatypes.imageblk import extents as ext
 from dvidcore.datatypes.imageblk.elements import Element
+from dvidcore.datatypes.imageblk.extents import Extents
+from dvidcore.datatypes.imageblk.properties import EXTENTS
+from dvidcore.datatypes.imageblk.settings import voxel_size
 from dvidcore.datatypes.registry import datatype
 from dvidcore.datatypes.remote.datatype import RemoteVolume
 from dvidcore.datatypes.remote.properties import RemoteProperties
 from dvidcore.datatypes.remote.scale import Scale
+from dvidcore.datatypes.voxel_settings import check_extents
 from dvidcore.errors import BadGateway, BadRequest, GatewayTimeout, Unavailable
+from dvidcore.storage.engine import Batch
+from dvidcore.storage.keys import data_prefix, version_bytes
 from dvidcore.storage.versioned import View
 
 if TYPE_CHECKING:
@@ -53,6 +61,37 @@ class GridVolume(RemoteVolume):
             return super().scale(k)
         except (BadGateway, GatewayTimeout) as error:
             raise Unavailable(f"the volume of {self.record.settings['GridStore']} cannot be opened: {error}") from None
+
+    # -- what is shown of it, as of every image instance ----------------------------------------------------------
+
+    @property
+    def _extents_key(self) -> bytes:
+        return data_prefix(self.record.id, EXTENTS)
+
+    def row_name(self, prefix_key: bytes) -> str:
+        return "the extents"
+
+    def extents(self, view: View) -> tuple[list[int], list[int]]:
+        """Those that a client has set, else the volume's."""
+        found = ext.stored(view, self._extents_key)
+        return self.bounds() if found is None else (found.low.xyz(), found.high.xyz())
+
+    @endpoint("POST", "extents")
+    def post_extents(self, call: Call) -> None:
+        """Sets the extents that this version shows: ``{"MinPoint": [x, y, z], "MaxPoint": [x, y, z]}``, both inclusive.
+
+        What can be read is still the whole volume.
+        """
+        extents = Extents.from_xyz(*check_extents(call.body.json()))
+        batch = Batch()
+        batch.put(self._extents_key + version_bytes(call.version), extents.pack())
+        self.engine.write(batch, sync=self.database.options.sync)
+
+    @endpoint("POST", "resolution")
+    def post_resolution(self, call: Call) -> None:
+        """Sets VoxelSize of the instance, for every version: ``[x, y, z]``, three positive numbers."""
+        size = voxel_size(call.body.json(), "resolution")
+        self.database.update_instance(self.repo, self.record, settings=lambda now: {**now.settings, "VoxelSize": size})
 
     def extended(self, view: View) -> dict[str, Any]:
         settings = self.record.settings

@@ -147,8 +147,12 @@ class RemoteProperties(DataType):
         found = self.scales[scale]
         return found["Offset"], [o + n - 1 for o, n in zip(found["Offset"], found["Size"], strict=True)]
 
+    def extents(self, view: View) -> tuple[list[int], list[int]]:
+        """The first and the last voxel that a version shows, X, Y, Z."""
+        return self.bounds()
+
     def extended(self, view: View) -> dict[str, Any]:
-        s, (low, high) = self.record.settings, self.bounds()
+        s, (low, high) = self.record.settings, self.extents(view)
         indices = [[c // b for c, b in zip(point, s["BlockSize"], strict=True)] for point in (low, high)]
         shown = ("Size", "Offset", "VoxelSize", "ChunkSize", "Path")
         return {
@@ -172,28 +176,28 @@ class RemoteProperties(DataType):
 
     def info(self, view: View) -> dict[str, Any]:
         extended = self.extended(view)
-        return {"Base": self.base_info(), "Extended": extended, "Extents": self._extents()}
+        return {"Base": self.base_info(), "Extended": extended, "Extents": self._extents(view)}
 
-    def _extents(self) -> dict[str, Any]:
-        low, high = self.bounds()
+    def _extents(self, view: View) -> dict[str, Any]:
+        low, high = self.extents(view)
         return {"MinPoint": low, "MaxPoint": high}
 
     @endpoint("GET", "extents", answers=JSON)
     def get_extents(self, call: Call) -> dict[str, Any]:
         """The first and the last voxel of the volume at scale 0: ``{"MinPoint": [x, y, z], "MaxPoint": [x, y, z]}``."""
-        return self._extents()
+        return self._extents(call.view)
 
     @endpoint("GET", "metadata", answers="application/vnd.dvid-nd-data+json")
     def get_metadata(self, call: Call) -> Reply:
         """The axes of the volume with their size, offset and resolution, and the instance's properties."""
-        s, first = self.record.settings, self.scales[0]
+        s, (low, high) = self.record.settings, self.extents(call.view)
         axes = [
             {
                 "Label": label,
                 "Resolution": s["VoxelSize"][k],
                 "Units": s["VoxelUnits"][k],
-                "Size": first["Size"][k],
-                "Offset": first["Offset"][k],
+                "Size": high[k] - low[k] + 1,
+                "Offset": low[k],
             }
             for k, label in enumerate("XYZ")
         ]

@@ -83,6 +83,18 @@ def test_dictionaries_know_their_lists() -> None:
     assert [members for _, members in dictionary.lists] == [(1, 2.5), ("a", "b")]
 
 
+def test_dictionaries_know_numbers_however_they_are_written() -> None:
+    dictionary = Dictionary()
+    values = [b"1e16", b"1e+16", b"0.5", b"-0.0", b"0.0", b"7", b"-7", b'"0.5"', b"true", b"[0.5]", None]
+    code = dict(zip(values, dictionary.encode(values).tolist(), strict=True))
+    wanted = {1e16: [code[b"1e16"], code[b"1e+16"]], 0.5: [code[b"0.5"]], 0.0: [code[b"-0.0"], code[b"0.0"]]}
+    assert {number: sorted(codes) for number, codes in dictionary.floats.items()} == {
+        number: sorted(codes) for number, codes in wanted.items()
+    }
+    dictionary.encode([b"5e-1"])
+    assert len(dictionary.floats[0.5]) == 2
+
+
 def test_values_that_nobody_has_any_more_go() -> None:
     dictionary = Dictionary()
     values = texts("a", None, [1, 2], True, 2.5)

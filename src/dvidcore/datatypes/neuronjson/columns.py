@@ -34,6 +34,8 @@ _PIECE = 2000
 """Annotations that are written together."""
 _KEPT_TEXTS = 20_000
 """Texts of values of one field that are kept while an answer is made."""
+_NUMBERS = frozenset(bytes((digit,)) for digit in b"-0123456789")
+"""How a number begins."""
 
 
 def _listed(value: bytes) -> tuple[Any, ...]:
@@ -49,24 +51,38 @@ _growing = threading.Lock()  # the tables of several versions share dictionaries
 class Dictionary:
     """The distinct values of one field and their codes. It only grows, and codes stay."""
 
-    __slots__ = ("_lists", "_seen", "by_code", "codes")
+    __slots__ = ("_floats", "_lists", "_seen", "by_code", "codes")
 
     def __init__(self, codes: dict[Value, int] | None = None, by_code: list[Value] | None = None) -> None:
         self.codes: dict[Value, int] = {None: ABSENT} if codes is None else codes
         self.by_code: list[Value] = [None] if by_code is None else by_code
         self._lists: list[tuple[int, tuple[Any, ...]]] = []
-        self._seen = 1  # how many values were looked at for lists
+        self._floats: dict[float, list[int]] = {}
+        self._seen = 1  # how many values were looked at
 
     @property
     def lists(self) -> list[tuple[int, tuple[Any, ...]]]:
-        """(code, members) of the values that are lists of numbers or of texts. They are found when first asked for."""
+        """(code, members) of the values that are lists of numbers or of texts."""
+        self._look()
+        return self._lists
+
+    @property
+    def floats(self) -> Mapping[float, list[int]]:
+        """The codes of the values that are numbers and not written as integers: one number may have several texts."""
+        self._look()
+        return self._floats
+
+    def _look(self) -> None:
+        """Finds out what the values are that came since; when that is asked for, since it often never is."""
         with _growing:
             for code in range(self._seen, len(self.by_code)):
-                value = self.by_code[code]
-                if value is not None and value[:1] == b"[" and (members := _listed(value)):
-                    self._lists.append((code, members))
+                value = self.by_code[code] or b""
+                if value[:1] == b"[":
+                    if members := _listed(value):
+                        self._lists.append((code, members))
+                elif value[:1] in _NUMBERS and not value.lstrip(b"-").isdigit():
+                    self._floats.setdefault(float(value), []).append(code)
             self._seen = len(self.by_code)
-        return self._lists
 
     def encode(self, values: Sequence[Value]) -> Codes:
         """The codes of values, of which new ones are added."""

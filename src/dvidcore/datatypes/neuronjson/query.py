@@ -127,11 +127,11 @@ def _column_matching(table: Table, column: Column | None, condition: Condition) 
 
 def _matching_codes(dictionary: Dictionary, condition: Condition, count: int) -> Iterator[int]:
     """The codes below ``count`` of the values that meet a condition."""
-    wanted = [*map(orjson.dumps, condition.texts), *(form for number in condition.numbers for form in _forms(number))]
-    for key in [*wanted, *(b"true" if flag else b"false" for flag in condition.flags)]:
-        code = dictionary.codes.get(key, ABSENT)
-        if ABSENT < code < count:
-            yield code
+    wanted = [*map(orjson.dumps, condition.texts), *(b"true" if flag else b"false" for flag in condition.flags)]
+    found = [dictionary.codes.get(key, ABSENT) for key in wanted]
+    for number in condition.numbers:
+        found += _codes_of_number(dictionary, number)
+    yield from (code for code in found if ABSENT < code < count)
     members_wanted = condition.texts | condition.numbers
     if members_wanted:
         for code, members in dictionary.lists:
@@ -141,18 +141,16 @@ def _matching_codes(dictionary: Dictionary, condition: Condition, count: int) ->
         yield from _texts_matching(dictionary, expression, count)
 
 
-def _forms(number: Number) -> Iterator[bytes]:
-    """The texts of a number: as an integer, as a float."""
+def _codes_of_number(dictionary: Dictionary, number: Number) -> Iterator[int]:
+    """The codes of the values that are a number, be they written as integers or not."""
     if number == int(number):
-        yield b"%d" % int(number)
+        yield dictionary.codes.get(b"%d" % int(number), ABSENT)
     try:
         rounded = float(number)
     except OverflowError:
         return
     if rounded == number:
-        yield orjson.dumps(rounded)
-    if number == 0:
-        yield b"-0.0"
+        yield from dictionary.floats.get(rounded, ())
 
 
 # -- regular expressions -----------------------------------------------------------------------------------------------

@@ -27,7 +27,8 @@ from dvidcore.storage.versioned import KeyConflict, View
 if TYPE_CHECKING:
     from dvidcore.datatypes.labels.checks.mappings import Mappings
     from dvidcore.datatypes.labels.engine import LabelEngine
-    from dvidcore.storage.engine import Value
+    from dvidcore.storage.engine import Snapshot, Value
+    from dvidcore.storage.versioned import Ancestry
 
 _KEPT = 4096  # blocks whose rows are kept while index rows are gone through
 _SURFACE = 8  # bytes of a row before what it counts
@@ -55,10 +56,16 @@ class Details:
         self.suspicious = sums.suspicious()
         self.repairs = Repairs(data, exam)
         self._kept: OrderedDict[tuple[int, bytes], Bodies | None] = OrderedDict()
-        self._views = {version: self._view(version) for version in self.suspicious}
+        self._newest: tuple[int, Snapshot] = (0, data.engine.snapshot())
         self._gone: dict[tuple[int, int], int] = {}
 
     def run(self) -> None:
+        try:
+            self._run()
+        finally:
+            self._newest[1].close()
+
+    def _run(self) -> None:
         if self.suspicious:
             self._blocks()
             self._rows()
@@ -135,7 +142,7 @@ class Details:
 
     def _compare(self, version: int, pair: Pair, row: bytes) -> None:
         try:
-            there = self._views[version].get(self.data.rows.index(*pair))
+            there = self._row_view(version).get(self.data.rows.index(*pair))
         except KeyConflict as conflict:
             there = None
             writers = " and ".join(self.exam.lineage.uuids[writer] for writer in conflict.writers)
@@ -185,9 +192,20 @@ class Details:
         return found
 
     def _view(self, version: int) -> View:
+        return View(self.exam.snapshot, self._ancestry(version))
+
+    def _row_view(self, version: int) -> View:
+        """A view that shows the rows written so far: where none was, an older one would seek past all of them."""
+        writes, snapshot = self._newest
+        if writes != self.repairs.writes:
+            snapshot.close()
+            snapshot = self.data.engine.snapshot()
+            self._newest = self.repairs.writes, snapshot
+        return View(snapshot, self._ancestry(version))
+
+    def _ancestry(self, version: int) -> Ancestry:
         data = self.data
-        ancestry = data.database.ancestry_for(data.repo, data.repo.dag.nodes[version], data.record)
-        return View(self.exam.snapshot, ancestry)
+        return data.database.ancestry_for(data.repo, data.repo.dag.nodes[version], data.record)
 
 
 def _name(body: int, zyx: bytes) -> str:

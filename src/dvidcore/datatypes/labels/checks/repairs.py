@@ -29,6 +29,8 @@ class Repairs:
         self._rows: dict[int, dict[Pair, bytes]] = {}
         self._records: dict[int, dict[int, BodyRecord | None]] = {}
         self._gathered = 0
+        self.writes = 0
+        """How often something was written."""
 
     def row(self, version: int, pair: Pair, row: bytes) -> None:
         """Makes ``row`` the index row of a body and a block, empty for none, and the body's totals follow."""
@@ -48,6 +50,7 @@ class Repairs:
         data = self._data
         node = data.repo.dag.nodes[version]
         call = Call(data.engine, node, data.database.ancestry_for(data.repo, node, data.record), app="dvidcore check")
+        self.writes += 1
         try:
             transaction.write(data, call, change)
         finally:

@@ -6,26 +6,21 @@ for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dvidcore import blocks
 from dvidcore.datatypes.checks import CONFLICT, Examination
+from dvidcore.datatypes.families import Family, families
 from dvidcore.datatypes.labels import stored
-from dvidcore.datatypes.labels.checks.blocks import ZYX_OFFSET
 from dvidcore.errors import StoreError
 from dvidcore.geometry import ZYX
 from dvidcore.pool import ordered_map, processors
-from dvidcore.storage.keys import VERSION_BYTES, prefix_end, zyx_of
 from dvidcore.storage.versioned import KeyConflict, View
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.labels.engine import LabelEngine
-
-_Task = tuple[ZYX, tuple[int, ...]]
-"""A coarse block, and the versions that changed it or what lies below it."""
 
 
 def check_scales(data: LabelEngine, exam: Examination) -> None:
@@ -43,8 +38,8 @@ class _Scales:
     def check(self, scale: int) -> None:
         differ: dict[int, list[ZYX]] = {}
         compared: dict[int, int] = {}
-        tasks = self._tasks(scale)
-        for at, results in ordered_map(lambda task: self._compare(scale, task), tasks, 4 * processors()):
+        found = families(self.exam, self.data.rows.scale(scale), self.data.rows.scale(scale - 1))
+        for at, results in ordered_map(lambda family: self._compare(scale, family), found, 4 * processors()):
             for version, agrees in results:
                 compared[version] = compared.get(version, 0) + 1
                 if not agrees:
@@ -59,41 +54,8 @@ class _Scales:
                 serious=False,
             )
 
-    def _tasks(self, scale: int) -> Iterator[_Task]:
-        """Layer by layer: the coarse blocks that are stored or have something below them."""
-        coarse, fine = self._layers(scale), self._layers(scale - 1)
-        above, below = next(coarse, None), next(fine, None)
-        while above is not None or below is not None:
-            z = min([layer[0] for layer in (above,) if layer] + [layer[0] >> 1 for layer in (below,) if layer])
-            found: dict[ZYX, set[int]] = {}
-            if above is not None and above[0] == z:
-                for at, version in above[1]:
-                    found.setdefault(at, set()).add(version)
-                above = next(coarse, None)
-            while below is not None and below[0] >> 1 == z:
-                for at, version in below[1]:
-                    found.setdefault(ZYX(at.z >> 1, at.y >> 1, at.x >> 1), set()).add(version)
-                below = next(fine, None)
-            for at in sorted(found):
-                yield at, tuple(sorted(found[at]))
-
-    def _layers(self, scale: int) -> Iterator[tuple[int, list[tuple[ZYX, int]]]]:
-        """(z, the blocks of the layer and the versions that wrote them)."""
-        prefix = self.data.rows.scale(scale)
-        layer: list[tuple[ZYX, int]] = []
-        known = self.exam.lineage.parents
-        for key in self.exam.snapshot.scan(prefix, prefix_end(prefix), keys_only=True):
-            at, version = ZYX(*zyx_of(key, ZYX_OFFSET)), int.from_bytes(key[-VERSION_BYTES:], "big")
-            if layer and layer[0][0].z != at.z:
-                yield layer[0][0].z, layer
-                layer = []
-            if version in known:
-                layer.append((at, version))
-        if layer:
-            yield layer[0][0].z, layer
-
-    def _compare(self, scale: int, task: _Task) -> tuple[ZYX, list[tuple[int, bool]]]:
-        at, writers = task
+    def _compare(self, scale: int, family: Family) -> tuple[ZYX, list[tuple[int, bool]]]:
+        at, writers = family
         versions = {*writers}
         if len(writers) > 1:  # versions that were merged see what neither of them wrote whole
             seen = self.exam.lineage.seen(writers)

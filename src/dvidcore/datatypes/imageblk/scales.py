@@ -70,10 +70,12 @@ class CoarseBlocks(StoredBlocks):
         try:
             return super().value(view, at)
         except KeyConflict:
-            made = self.half(
-                self.finer.read(view, ZYX(*(2 * c * b for c, b in zip(at, self.block, strict=True))), self._family)
-            )
-            return self.pack(made.reshape(-1).view(np.uint8).data)
+            return self.pack(self.made(view, at).reshape(-1).view(np.uint8).data)
+
+    def made(self, view: View, at: ZYX) -> NDArray[Any]:
+        """The voxels of a block as they follow from the finer scale."""
+        offset = ZYX(*(2 * c * b for c, b in zip(at, self.block, strict=True)))
+        return self.half(self.finer.read(view, offset, self._family))
 
     def values(self, view: View, coords: Sequence[ZYX]) -> list[Value | None]:
         return super().values(view, coords) if view.ancestry.linear else [self.value(view, at) for at in coords]

@@ -78,7 +78,8 @@ class World:
         volume = self.volumes[node]
         volume[np.isin(volume, np.array(merged, np.uint64))] = target
 
-    def _split(self, node: str, label: int, mask: Mask, path: str, body: bytes, chosen: int | None) -> None:
+    def _split(self, node: str, label: int, mask: Mask, path: str, body: bytes) -> None:
+        chosen = self._chosen(node, label)
         query = "" if chosen is None else f"?splitlabel={chosen}"
         new = self.legacy.done(f"{self.bodies}/{path}/{label}{query}", body, node).json()["label"]
         assert new == chosen if chosen is not None else all(new not in v for v in self.volumes.values())
@@ -112,7 +113,7 @@ class World:
             mask[:, :, :-1] |= mask[:, :, 1:].copy()
             mask &= volume == label
         np.random.default_rng(random.randrange(2**30)).shuffle(runs)
-        self._split(node, label, mask, "split", pack(runs), self._chosen(node, label))
+        self._split(node, label, mask, "split", pack(runs))
 
     def split_coarse(self, node: str) -> None:
         volume, random = self.volumes[node], self.random
@@ -125,7 +126,7 @@ class World:
         for x, y, z, n in some:
             bz, by, bx = (c - o // SIDE for c, o in zip((z, y, x), ORIGIN, strict=True))
             inside[bz * SIDE :, by * SIDE :, bx * SIDE :][:SIDE, :SIDE, : n * SIDE] = True
-        self._split(node, label, inside & (volume == label), "split-coarse", pack(some), self._chosen(node, label))
+        self._split(node, label, inside & (volume == label), "split-coarse", pack(some))
 
     def branch(self, node: str) -> None:
         """Locks a version; two children of it go on."""

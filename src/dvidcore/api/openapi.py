@@ -40,8 +40,10 @@ def document() -> dict[str, Any]:
     shapes: dict[str, str] = {}
     for tag, path, declared in operations():
         shape = "/".join("{}" if piece.startswith("{") else piece for piece in path.split("/"))
-        verbs = paths.setdefault(shapes.setdefault(shape, path), {})
+        first = shapes.setdefault(shape, path)
+        verbs = paths.setdefault(first, {})
         operation = _operation(tag, path, declared)
+        _rename(operation, dict(zip(_names(path), _names(first), strict=True)))
         known = verbs.setdefault(declared.verb.lower(), operation)
         if known is not operation:
             _join(known, operation)
@@ -80,6 +82,18 @@ def _operation(tag: str, path: str, declared: Endpoint) -> dict[str, Any]:
     if declared.verb in ("POST", "PUT"):
         operation["requestBody"] = {"content": {"*/*": {}}}
     return operation
+
+
+def _names(path: str) -> list[str]:
+    return [piece[1:-1] for piece in path.split("/") if piece.startswith("{")]
+
+
+def _rename(operation: dict[str, Any], names: dict[str, str]) -> None:
+    """Calls the arguments of a path as the first endpoint of its shape does: the document has one path for both."""
+    for parameter in operation["parameters"]:
+        if parameter["in"] == "path" and (name := names[parameter["name"]]) != parameter["name"]:
+            parameter["description"] = f"{parameter['name']}: {parameter['description']}"
+            parameter["name"] = name
 
 
 def _join(known: dict[str, Any], other: dict[str, Any]) -> None:

@@ -243,6 +243,10 @@ def test_a_second_throttled_request_is_told_to_come_again(gray):
         assert gray.get(f"{path}?throttle=yes").status == 200
         assert gray.get(path).status == 200
     assert gray.post("raw/0_1_2/32_32_32/0_0_0?throttle=on", voxels.tobytes()).status == 503
+    for plane in ("xy", "XZ", "1_2", "0,1"):  # slices are never throttled
+        for kind in ("raw", "isotropic"):
+            assert gray.get(f"{kind}/{plane}/8_8/0_0_0?throttle=on").status == 200
+            assert gray.get(f"{kind}/{plane}/8_8/0_0_0/jpg?throttle=true").status == 200
     first.pieces.close()
     assert gray.get("raw/0_1_2/8_8_8/0_0_0?throttle=true").status == 200
     assert gray.post("raw/0_1_2/32_32_32/0_0_0?throttle=on", voxels.tobytes()).status == 200

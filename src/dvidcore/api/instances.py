@@ -126,7 +126,7 @@ class InstanceSink:
                 number=number,
             )
             close = call.close
-            if endpoint.throttle and query.get("throttle") in ("true", "on"):
+            if endpoint.throttled(query, arguments):
                 close = _throttled(server, call)
             try:
                 result = getattr(instance, route.handler)(call, **arguments)

@@ -212,6 +212,9 @@ class Part:
     rest: bool = False
 
 
+_SLICES = frozenset({"xy", "xz", "yz", "0_1", "0_2", "1_2", "0,1", "0,2", "1,2"})
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """The declaration of one endpoint; ``handler`` is the name of the method."""
@@ -231,6 +234,12 @@ class Endpoint:
     def only_reads(self, query: Mapping[str, str]) -> bool:
         """Whether a request with this query changes nothing, though others of the endpoint do."""
         return self.reads_with is not None and query.get(self.reads_with[0]) == self.reads_with[1]
+
+    def throttled(self, query: Mapping[str, str], arguments: Mapping[str, Any]) -> bool:
+        """Whether a request with this query and these arguments takes a throttle slot. Slices, by ``dims``, never do."""
+        if not self.throttle or query.get("throttle") not in ("true", "on"):
+            return False
+        return str(arguments.get("dims", "")).lower() not in _SLICES
 
     @property
     def keyword(self) -> str:
@@ -264,7 +273,8 @@ def endpoint(
 
     ``answers`` is the content type, ``""`` for an empty answer. ``writes`` defaults to True for all verbs but GET and
     HEAD: a locked version refuses it, but not requests with the query parameter and value of ``reads_with``. With
-    ``throttle`` a request that says ``throttle=true|on`` takes one of the server's throttle slots or is answered 503.
+    ``throttle`` a request that says ``throttle=true|on`` takes one of the server's throttle slots or is answered 503,
+    unless it is for a slice.
     """
 
     def declare(method: F) -> F:

@@ -1,6 +1,7 @@
 """The supervoxel -> body table against a dict of dicts."""
 
 import threading
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -69,6 +70,7 @@ class MappingMachine(RuleBasedStateMachine):
     @invariant()
     def counts_supervoxels(self) -> None:
         assert len(self.mapping) == len(self.model.entries)
+        assert self.mapping.entries() == Counter(v for entries in self.model.entries.values() for v in entries)
 
 
 TestMapping = MappingMachine.TestCase

@@ -15,6 +15,7 @@
 #include <mutex>
 #include <shared_mutex>
 #include <stdexcept>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -93,6 +94,15 @@ class MappingTable {
             }
         }
         std::sort(out.begin(), out.end());
+    }
+
+    // The number of entries of each version that has some.
+    void entries(std::unordered_map<uint32_t, uint64_t>& out) const {
+        ReadLock lock(*this);
+        for (const Shard& shard : shards_)
+            for (const Slot& slot : shard.slots)
+                if (slot.supervoxel && slot.version != CHAINED) ++out[uint32_t(slot.version)];
+        for (const Link& entry : links_) ++out[entry.version];
     }
 
     uint64_t size() const {

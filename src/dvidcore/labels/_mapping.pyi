@@ -59,3 +59,6 @@ class Mapping:
 
         O(entries + n log n).
         """
+
+    def entries(self) -> dict[int, int]:
+        """The number of entries of each version that has some, identities included. O(entries)."""

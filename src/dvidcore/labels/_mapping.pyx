@@ -22,6 +22,7 @@ cdef extern from "_mapping.h" namespace "dvidcore" nogil:
         void lookup(const uint64_t*, size_t, const uint32_t*, size_t, uint64_t*) except +
         void mapped(const uint64_t*, size_t, const uint32_t*, size_t, uint8_t*) except +
         void items(const uint32_t*, size_t, vector[pair[uint64_t, uint64_t]]&) except +
+        void entries(unordered_map[uint32_t, uint64_t]&) except +
         uint64_t size()
         uint64_t bytes()
     const uint32_t MAX_VERSION "dvidcore::MappingTable::MAX_VERSION"
@@ -165,3 +166,9 @@ cdef class Mapping:
                 supervoxels[i] = found[i].first
                 bodies[i] = found[i].second
         return supervoxels.base, bodies.base
+
+    def entries(self):
+        cdef unordered_map[uint32_t, uint64_t] found
+        with nogil:
+            self.table.entries(found)
+        return {item.first: item.second for item in found}

@@ -200,10 +200,12 @@ def pairs(supervoxels: Labels, bodies: Labels) -> bytes:
 
 
 def mapping_statistics(data: LabelEngine, call: Call) -> dict[str, Any]:
-    """``GET map-stats``: what of the mapping this version and its ancestors have written."""
-    versions: dict[int, int] = {}
-    for _, version, _ in call.view.scan_entries(*data.rows.mappings()):
-        versions[version] = versions.get(version, 0) + 1
+    """``GET map-stats``: what this version and its ancestors have in the mapping's table in memory.
+
+    That may be ahead of the request's snapshot.
+    """
+    table = data.mapping.at(call).table
+    versions = {version: n for version, n in table.entries().items() if version in call.ancestry.rank}
     entries = sum(versions.values())
     return {
         "MapEntries": entries,

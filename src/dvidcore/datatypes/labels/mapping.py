@@ -47,18 +47,18 @@ class _Generation(NamedTuple):
 class Mapped:
     """The mapping as one version sees it in a table."""
 
-    __slots__ = ("_rank", "_table", "identity")
+    __slots__ = ("_rank", "identity", "table")
 
     def __init__(self, table: labels.Mapping, ancestry: Ancestry, rank: NDArray[np.uint32] | None = None) -> None:
         """``rank``: that of ``rank_of``, where it is known."""
-        self._table = table
+        self.table = table
         self._rank = rank_of(ancestry) if rank is None else rank
         self.identity = len(table) == 0
         """No supervoxel is mapped at all."""
 
     def bodies(self, supervoxels: Labels) -> Labels:
         """The body of each supervoxel, uint64 of the same shape: itself where it is not mapped, 0 where split away."""
-        return supervoxels if self.identity else self._table.lookup(supervoxels, self._rank)
+        return supervoxels if self.identity else self.table.lookup(supervoxels, self._rank)
 
     def body(self, supervoxel: int) -> int:
         """The body of one supervoxel."""
@@ -68,11 +68,11 @@ class Mapped:
         """Of each supervoxel whether it is mapped, be it to itself, which ``bodies`` does not tell."""
         if self.identity:
             return np.zeros(supervoxels.shape, np.bool_)
-        return self._table.mapped(supervoxels, self._rank)
+        return self.table.mapped(supervoxels, self._rank)
 
     def items(self) -> tuple[Labels, Labels]:
         """All visible (supervoxels, bodies) that are not mapped to themselves, ascending by supervoxel."""
-        return (_NONE, _NONE) if self.identity else self._table.items(self._rank)
+        return (_NONE, _NONE) if self.identity else self.table.items(self._rank)
 
 
 class _Exact(Mapped):

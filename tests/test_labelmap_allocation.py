@@ -118,6 +118,18 @@ def test_a_chosen_next_label_is_reserved_as_it_is_but_no_body_gets_a_label_that_
     assert "ceiling" in child.refused("cleave/1", [2], "POST")
 
 
+def test_no_body_gets_a_label_that_a_mapping_was_posted_to(seg):
+    """Whose index may be posted later, or never: the voxels of what is mapped to it would belong to both."""
+    volume = np.full(BLOCK, 1, np.uint64)
+    volume[:8], volume[8:16] = 2, 3
+    seg.write(volume, (0, 0, 0))
+    seg.merge(1, 2)
+    seg.post("mappings", pack_mappings((20, [3]), (0, [21])))
+    child = seg.child()
+    child.post(admin("set-nextlabel/19"))
+    assert child.post("cleave/1", [2]).json()["CleavedLabel"] == 22
+
+
 def test_the_largest_label_leaves_none(seg):
     seg.write(np.full(BLOCK, 2**64 - 1, np.uint64), (0, 0, 0))
     assert seg.json("maxlabel") == {"maxlabel": 2**64 - 1}

@@ -13,7 +13,7 @@ from dvidcore import labels
 from dvidcore.mutations import log
 from dvidcore.repos import Database, DatabaseOptions, OneStore
 from dvidcore.storage.memory import Memory
-from labelmap_client import pack_stream
+from labelmap_client import pack_mappings, pack_stream
 from split_model import BLOCK, SplitSeg, sparse
 
 SHAPE = (32, 64, 64)
@@ -253,6 +253,9 @@ def test_ids_of_other_versions_are_refused(seg: SplitSeg) -> None:
 
 
 def test_an_id_that_a_mapping_names_is_refused(seg: SplitSeg) -> None:
+    seg.post("mappings", pack_mappings((90, [91])))
+    for label in (90, 91):
+        assert "exists already" in seg.refused(f"split-supervoxel/3?split={label}", sparse(runs_of(seg, 3)))
     seg.merge(4, 5)
     seg.split(5, part(seg, 5), "split=100&remain=101")
     for label in (5, 100, 101):

@@ -111,9 +111,16 @@ def holds(label: LabelEngine, snapshot: Snapshot, lease: Lease) -> bool:
 
 
 def existing(label: LabelEngine, snapshot: Snapshot, first: int, last: int) -> int | None:
-    """The largest label from ``first`` to ``last`` that is or was a body, or has a mapping entry, at any version."""
+    """The largest label from ``first`` to ``last`` that is or was a body or mapped, or that was posted as a body of others.
+
+    At any version.
+    """
     rows = label.rows
-    ranges = (rows.bodies(first, last), (rows.mapping(first), prefix_end(rows.mapping(last))))
+    ranges = (
+        rows.bodies(first, last),
+        (rows.mapping(first), prefix_end(rows.mapping(last))),
+        (rows.named(first), prefix_end(rows.named(last))),
+    )
     keys = (next(snapshot.scan(*bounds, reverse=True, keys_only=True), None) for bounds in ranges)
     found = [int.from_bytes(key[BODY_OFFSET : BODY_OFFSET + 8], "big") for key in keys if key is not None]
     return max(found, default=None)

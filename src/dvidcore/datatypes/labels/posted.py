@@ -133,10 +133,12 @@ def post_mappings(data: LabelEngine, call: Call) -> None:
     entries = _entries(call.body.read())
     if not len(entries.supervoxels):
         return
+    bodies = np.setdiff1d(entries.bodies, entries.supervoxels)  # the others have an entry of their own
     largest = int(max(entries.supervoxels.max(), entries.bodies.max()))
 
     def put(change: Transaction) -> None:
         change.map(entries.supervoxels, entries.bodies)
+        change.name(bodies[bodies != 0])
         change.raise_maximum(0, in_use=largest)
 
     write(data, call, put)

@@ -15,8 +15,8 @@ FORMER    body, mutation id (8 bytes each)  the body's index before the mutation
 DISPUTED  none                              supervoxels (8 bytes each) that versions merged here map differently
 ========  ================================  =========================================================
 
-Rows of the instance as a whole stand under version 0, which no version has: the label counters (NEXT) and three kinds
-of generations, which count the writes that they stand for: of all but blocks (INDEXED), of the mapping (MAPPED), and
+Rows of the instance as a whole stand under version 0, which no version has: the label counters (NEXT), the labels that
+mappings were posted to (NAMED), since they may be bodies of which nothing else tells, and three kinds of generations, which count the writes that they stand for: of all but blocks (INDEXED), of the mapping (MAPPED), and
 of each tile of blocks (TILE). A writer reads them before it computes and writes the next ones under a guard, so a
 writer that computed from what another has changed meanwhile fails and starts again, in this process or another.
 
@@ -46,7 +46,7 @@ from dvidcore.storage.keys import (
 )
 
 BLOCK, INDEX, BODY, MAPPING, EXTENTS, MAXLABEL, FORMER, DISPUTED = range(0x10, 0x18)
-NEXT, INDEXED, MAPPED, TILE = range(0x20, 0x24)
+NEXT, INDEXED, MAPPED, TILE, NAMED = range(0x20, 0x25)
 
 INSTANCE_WIDE = version_bytes(0)
 """The version part of keys that belong to no version."""
@@ -70,6 +70,7 @@ class Rows:
         "_former",
         "_index",
         "_mapping",
+        "_named",
         "_tile",
         "disputed",
         "extents",
@@ -88,6 +89,7 @@ class Rows:
         self._mapping = data_prefix(instance, MAPPING)
         self._tile = data_prefix(instance, TILE)
         self._former = data_prefix(instance, FORMER)
+        self._named = data_prefix(instance, NAMED)
         self.disputed = data_prefix(instance, DISPUTED)
         self.extents = data_prefix(instance, EXTENTS)
         self.maxlabel = data_prefix(instance, MAXLABEL)
@@ -147,6 +149,14 @@ class Rows:
     def mappings(self) -> tuple[bytes, bytes]:
         """(start, stop) of all mapping rows."""
         return prefix_range(self._mapping)
+
+    def named(self, label: int) -> bytes:
+        """What the key of a label that a mapping was posted to starts with."""
+        return self._named + u64_key(label)
+
+    def named_keys(self, labels: NDArray[np.uint64]) -> list[bytes]:
+        """The whole keys of many."""
+        return [key + INSTANCE_WIDE for key in u64_keys(labels, self._named)]
 
     def former(self, body: int, mutation: int | None = None) -> bytes:
         """A body's row of a mutation, or what all its rows start with."""

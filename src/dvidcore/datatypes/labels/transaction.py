@@ -123,6 +123,11 @@ class Transaction:
         if len(supervoxels):
             self._entries.append((supervoxels, bodies))
 
+    def name(self, bodies: Labels) -> None:
+        """Says that labels (n,) are taken, though perhaps no index and no mapping of theirs does."""
+        for key in self.data.rows.named_keys(bodies):
+            self._staged.put(key, b"\x01")
+
     def put_body(self, body: int, voxels: int, blocks: int, mutation: int = 0) -> None:
         """Puts a body's totals, with this mutation as its last unless another is named."""
         record = BodyRecord(

@@ -11,6 +11,7 @@ from dvidcore.datatypes.annotation.elements import KINDS, Item, make, parse, pla
 from dvidcore.datatypes.annotation.lists import ElementList, inside, points
 from dvidcore.datatypes.annotation.rows import Pairs
 from dvidcore.errors import StoreError
+from dvidcore.geometry import INT32_MAX, INT32_MIN
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
 NEAR = st.tuples(st.integers(-2, 2), st.integers(-2, 2), st.integers(-2, 2))
@@ -92,8 +93,7 @@ def test_what_is_inside_of_a_box(
             if all(a <= p <= b for a, p, b in zip(low, (z, y, x), high, strict=True)):
                 wanted.append(orjson.loads(item.text))
         values.append(held.packed())
-    pieces = inside(values, low, high)
-    assert orjson.loads(b"[" + b",".join(pieces) + b"]") == wanted
+    assert orjson.loads(b"[" + inside(values, low, high) + b"]") == wanted
 
 
 @settings(deadline=None)
@@ -135,3 +135,25 @@ def test_pairs_are_a_set(steps: list[tuple[str, int, int, int]]) -> None:
 def test_damaged_lists_are_noticed(value: bytes) -> None:
     with pytest.raises(StoreError, match="damaged"):
         ElementList(value)
+
+
+@settings(deadline=None)
+@given(st.lists(ELEMENTS, min_size=1, max_size=3), st.integers(0, 200), st.binary(max_size=4))
+def test_damage_never_shows_what_is_no_text(elements: list[dict[str, object]], at: int, damage: bytes) -> None:
+    held = ElementList()
+    for item in parse(elements, 10_000).values():
+        held.put(item)
+    value = held.packed()
+    low, high = [INT32_MIN] * 3, [INT32_MAX] * 3
+    for damaged in (value[:at], value[:at] + damage, value + damage, value[:at] + damage + value[at + len(damage) :]):
+        try:
+            found = inside([value, damaged], low, high)
+        except StoreError:
+            continue
+        whole = inside([value], low, high)
+        assert found == whole or (found.startswith(whole + b",") and len(found) < len(value) + len(damaged))
+
+
+def test_bounds_must_be_int32() -> None:
+    with pytest.raises(OverflowError):
+        inside([], [INT32_MIN - 1, 0, 0], [0, 0, 0])

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dvidcore.datatypes.annotation import _select
 from dvidcore.datatypes.annotation.elements import Item, Place
 from dvidcore.errors import StoreError
 
@@ -205,23 +205,12 @@ def points(places: Sequence[Place]) -> NDArray[np.int64]:
     return np.frombuffer(b"".join(places), ">u4").reshape(-1, 3).astype(np.int64) - _BIAS
 
 
-def inside(values: Sequence[Buffer], low: Sequence[int], high: Sequence[int]) -> list[Buffer]:
-    """The JSON of the elements of unpacked values with ``low <= position <= high`` (z, y, x), in pieces.
+def inside(values: Sequence[Buffer], low: Sequence[int], high: Sequence[int]) -> bytes:
+    """The JSON, without brackets, of the elements of unpacked values with ``low <= position <= high`` (z, y, x).
 
-    Pieces are to be joined with commas; elements that follow each other are one piece.
+    Raises StoreError where a value is damaged.
     """
-    cuts = [cut(value) for value in values]
-    records = np.frombuffer(b"".join([table for table, _ in cuts]), RECORD)
-    if not len(records):
-        return []
-    text = memoryview(b",".join([text for _, text in cuts]))
-    mask = np.ones(len(records), bool)
-    for axis, first, last in zip("zyx", low, high, strict=True):
-        column = records[axis]
-        mask &= (column >= np.uint32(first + _BIAS)) & (column <= np.uint32(last + _BIAS))
-    ends = np.cumsum(records["length"].astype(np.int64) + 1)
-    step: NDArray[Any] = np.diff(mask.view(np.int8), prepend=0, append=0)
-    first_of = np.flatnonzero(step == 1)
-    last_of = np.flatnonzero(step == -1) - 1
-    begins = np.where(first_of > 0, ends[first_of - 1], 0)
-    return [text[a:b] for a, b in zip(begins.tolist(), (ends[last_of] - 1).tolist(), strict=True)]
+    try:
+        return _select.inside(values, low, high)
+    except ValueError as e:
+        raise StoreError(f"a stored list is damaged: {e}") from e

@@ -106,7 +106,9 @@ def elements_in(data: Annotation, view: View, offset: ZYX, size: ZYX) -> Reply:
 
     def pieces() -> Iterator[Buffer]:
         while some := list(islice(rows, _ROWS)):
-            yield from inside([codecs.unpack(value) for _, value in some], offset, high)
+            found = inside([codecs.unpack(value) for _, value in some], offset, high)
+            if found:
+                yield found
 
     return answer(pieces())
 

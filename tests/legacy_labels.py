@@ -91,10 +91,11 @@ def unpack(body: bytes) -> list[list[int]]:
 class Legacy:
     """Instances of one repo: ``blk`` and its ``vol``, ``half`` and ``quarter`` of it, or an ``arr``."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, root: str = "") -> None:
+        """In a new repo, or at a version of one that is there."""
         self.database = database
         self.client = Client(database)
-        self.root = self.client.repo()
+        self.root = root or self.client.repo()
 
     def pair(self, block: str = "16,16,16", chain: tuple[str, ...] = ("half", "quarter")) -> Legacy:
         """A labelblk and a labelvol that follow each other, and labelblks each of half the resolution of the one before."""

@@ -10,10 +10,11 @@ from typing import Any
 import orjson
 
 from dvidcore.storage.engine import Batch, Reader
-from dvidcore.storage.keys import log_key, log_range
+from dvidcore.storage.keys import log_key, log_range, split_log
 
 # A sequence number is the mutation's id and a number that grows with each record of this process, so that a mutation
-# may append several times; the ids keep processes and restarts apart.
+# may append several times; the ids keep processes and restarts apart. Where records must be in order of completion,
+# those of a mutation that took its id early follow the last one there is instead.
 _COUNT_BITS = 24
 _count = itertools.count()
 
@@ -27,26 +28,33 @@ def timestamp() -> str:
 
 
 def append(
-    batch: Batch, instance_id: int, version_id: int, mutation_id: int, records: Sequence[Mapping[str, Any]]
+    batch: Batch,
+    instance_id: int,
+    version_id: int,
+    mutation_id: int,
+    records: Sequence[Mapping[str, Any]],
+    *,
+    after: int = 0,
 ) -> list[bytes]:
     """Puts ``records`` into the batch of the mutation that they tell of; answers them as JSON, for other sinks.
 
-    Records are read back in the order of their mutation ids, those of one mutation in the order of being appended.
+    Records are read back in the order of their mutation ids, those of one mutation in the order of being appended; but
+    these come after all that were there where ``after`` is ``last`` of the state that the batch is guarded to go onto.
     Integers up to 64 bits are exact. Raises ``ValueError`` for a mutation id of 40 bits or more.
     """
     if not 0 <= mutation_id < 1 << (64 - _COUNT_BITS):
         raise ValueError(f"mutation id {mutation_id} must fit {64 - _COUNT_BITS} bits")
     encoded = [orjson.dumps(record) for record in records]
     for data in encoded:
-        sequence = mutation_id << _COUNT_BITS | next(_count) & (1 << _COUNT_BITS) - 1
-        batch.put(log_key(instance_id, version_id, sequence), data)
+        after = max(after + 1, mutation_id << _COUNT_BITS | next(_count) & (1 << _COUNT_BITS) - 1)
+        batch.put(log_key(instance_id, version_id, after), data)
     return encoded
 
 
 def last(snapshot: Reader, instance_id: int, version_id: int) -> int:
-    """The mutation id that the last record of an instance at a version was appended under, 0 without any."""
+    """The sequence number of the last record of an instance at a version, 0 without any."""
     key = next(snapshot.scan(*log_range(instance_id, version_id), reverse=True, keys_only=True), None)
-    return 0 if key is None else int.from_bytes(key[-8:], "big") >> _COUNT_BITS
+    return 0 if key is None else split_log(key)[2]
 
 
 def records(snapshot: Reader, instance_id: int, version_id: int) -> Iterator[bytes]:

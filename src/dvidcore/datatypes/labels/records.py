@@ -28,19 +28,16 @@ def append(data: LabelEngine, call: Call, given: Sequence[tuple[int, Record]], b
 
     A mutation that took its id earlier may have been completed already, but the log is in order of completion.
     """
-    instance, version, out = data.record.id, call.version, []
-    last = log.last(call.snapshot, instance, version) if given else 0
-    for mutation, record in given:
-        whole = {
-            **record,
-            "UUID": data.repo.dag.nodes[version].uuid,
-            "MutationID": mutation,
-            "Timestamp": log.timestamp(),
-            **{key: who for key, who in (("User", call.user), ("App", call.app)) if who},
-        }
-        last = max(last, mutation)
-        out += log.append(batch, instance, version, last, [whole])
-    return out
+    if not given:
+        return []
+    instance, version = data.record.id, call.version
+    every = {
+        "UUID": data.repo.dag.nodes[version].uuid,
+        "Timestamp": log.timestamp(),
+        **{key: who for key, who in (("User", call.user), ("App", call.app)) if who},
+    }
+    whole = [{**record, "MutationID": mutation, **every} for mutation, record in given]
+    return log.append(batch, instance, version, given[0][0], whole, after=log.last(call.snapshot, instance, version))
 
 
 def mutations(data: LabelEngine, call: Call, user: str) -> Iterator[Buffer]:

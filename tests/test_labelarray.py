@@ -118,7 +118,7 @@ def test_the_index_follows_voxels_in_each_version(seg):
 def test_counters(database):
     seg = Seg.create(database, typename="labelarray")
     assert seg.json("nextlabel") == {"nextlabel": 1}
-    assert seg.ask("maxlabel").status == 404
+    assert seg.ask("maxlabel").status == 400
     seg.post("blocks?downres=true", pack_stream({(0, 0, 0): np.full(BLOCK, 30, np.uint64)}))
     assert (seg.json("maxlabel"), seg.json("nextlabel")) == ({"maxlabel": 30}, {"nextlabel": 31})
     assert seg.child().json("maxlabel") == {"maxlabel": 30}

@@ -243,6 +243,8 @@ def test_bad_merges_and_splits_change_nothing_and_use_no_label(bodies: Bodies) -
         for body in RUNS:
             if (kind, at, body) != ("split", "arr", RUNS[-2]):  # which names voxels of the label, thrice
                 bodies.refused("POST", f"{at}/{kind}/3", body)
+    beyond = [[-(2**31), 0, 0, 2**31 - 1], [-1, 0, 0, 2**31 - 1]]
+    bodies.refused("POST", f"{at}/split/3", pack(beyond))
     first = blocks_of(bodies.volume == 3, ORIGIN)[0]
     for runs in ([first, first], [first, [30, 30, 30, 1]]):
         bodies.refused("POST", f"{at}/split-coarse/3", pack(runs))

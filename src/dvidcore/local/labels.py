@@ -161,13 +161,14 @@ class Labels(Volume):
         return np.array(orjson.loads(self.request("GET", "mapping", [int(label) for label in supervoxels])), np.uint64)
 
     def merge(self, target: int, labels: int | Iterable[int]) -> int:
-        """Makes all of some bodies part of ``target``; answers the mutation's id. Voxels stay as they are.
+        """Makes all of some bodies part of ``target``; answers the mutation's id, 0 for a labelarray, which has no answer.
 
-        Raises ``BadRequest``, with nothing changed, where one of them is no body.
+        Supervoxels stay as they are; the voxels of a labelarray, which has none, get the label ``target``. Raises
+        ``BadRequest``, with nothing changed, where one of them is no body, in a labelarray ``NotFound`` where all are none.
         """
         others = [labels] if isinstance(labels, int | np.integer) else labels
-        answer = orjson.loads(self.request("POST", "merge", [int(target), *map(int, others)]))
-        return int(answer["MutationID"])
+        answer = self.request("POST", "merge", [int(target), *map(int, others)])
+        return int(orjson.loads(answer)["MutationID"]) if answer else 0
 
     def cleave(self, body: int, supervoxels: int | Iterable[int]) -> int:
         """Makes some supervoxels of a body a body of their own; answers its label. Voxels stay as they are.

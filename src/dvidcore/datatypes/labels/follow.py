@@ -70,6 +70,8 @@ def halve(data: LabelEngine, source: LabelEngine, call: Call, change: LabelChang
         lambda coords: source.get_blocks(there, 0, coords),
         zeros=True,
     )
+    if not fresh:
+        return {}
     low, high = _box(source, change.fresh)
     box = _half(low), _half(high)
     guard = _put(data, call, fresh, batch, box)

@@ -119,7 +119,7 @@ def _split(change: Transaction, label: int, posted: PostedRuns, given: int | Non
     whose = f"label {label}" if strict else ""
     if strict and posted.voxels > (size := int(columns.counts.sum(dtype=np.uint64))):
         raise BadRequest(f"the body lists {posted.voxels} voxels and label {label} has {size}")
-    runs = posted if strict else PostedRuns(labels.join(posted.runs), 0)
+    runs = posted if strict else _joined(posted)
     pieces, outside = cut(runs, columns.blocks(), change.data.block)
     if strict and len(outside):
         raise BadRequest(f"run {outside[0].tolist()} (x, y, z, length) is not within label {label}")
@@ -192,6 +192,15 @@ def _need(columns: Columns | None, label: int) -> Columns:
     if columns is None:
         raise BadRequest(f"there is no label {label} at this version")
     return columns
+
+
+def _joined(posted: PostedRuns) -> PostedRuns:
+    """Each voxel once."""
+    try:
+        runs = labels.join(posted.runs)
+    except ValueError as e:
+        raise BadRequest(f"the sparse volume is malformed: {e}") from None
+    return PostedRuns(runs, labels.voxels(runs))
 
 
 def _touched(pieces: Pieces) -> Pieces:

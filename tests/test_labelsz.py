@@ -86,6 +86,7 @@ def _call(world: World, data: Any) -> Any:
     [
         "count/3",
         "count/x/PreSyn",
+        "count/+3/PreSyn",
         "count/-1/PreSyn",
         f"count/{2**64}/PreSyn",
         "count/3/presyn",

@@ -22,12 +22,14 @@ def _text(value: str, name: str) -> str:
     return value
 
 
+def _uint64(value: str, name: str, least: int = 0) -> int:
+    if value.startswith("+"):
+        raise BadRequest(f'{name}: "{value[:40]}" has a sign, a uint64 has none')
+    return parse_int(value, name, least, UINT64_MAX)
+
+
 def _label(value: str, name: str) -> int:
-    return parse_int(value, name, 1, UINT64_MAX)
-
-
-def _uint64(value: str, name: str) -> int:
-    return parse_int(value, name, 0, UINT64_MAX)
+    return _uint64(value, name, 1)
 
 
 @dataclass(frozen=True, slots=True)

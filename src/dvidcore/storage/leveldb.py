@@ -179,7 +179,7 @@ class LevelDBSnapshot(Snapshot):
 
 def _load(segments: Segments, stored: Value) -> Value:
     """The value of a row that begins with the mark."""
-    return segments.read(decode(stored)) if is_pointer(stored) else stored[len(INLINE) :]
+    return segments.read_many([decode(stored)])[0] if is_pointer(stored) else stored[len(INLINE) :]
 
 
 class LevelDB(Engine):

@@ -13,6 +13,7 @@ What makes this safe:
 - After a failed sync nobody knows what reached the disk, and the next sync may not tell: the segment takes no more
   values, and what was not synced before is not acknowledged.
 - A segment with values whose pointers are still to be written is *pinned*: ``reclaim`` leaves it alone.
+- A value is checked when it is read, and again unless that was lately (``verified``).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from dvidcore import errors
 from dvidcore.storage._checksum import crc32c_each
 from dvidcore.storage.engine import Batch, Value
 from dvidcore.storage.pointers import MAX_LENGTH, Pointer
+from dvidcore.storage.verified import Map, Verified
 
 FOLDER = "segments"
 MERGE_BYTES = 1 << 20
@@ -55,10 +57,11 @@ class Epoch:
 class _File:
     """A segment opened for reading; closed when nobody uses it any more."""
 
-    __slots__ = ("_close", "fd")
+    __slots__ = ("_close", "fd", "map")
 
     def __init__(self, path: str) -> None:
         self._close = os.close
+        self.map = Map()
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def __del__(self) -> None:
@@ -118,6 +121,7 @@ class Segments:
         self._least = least
         self._lock = threading.Lock()
         self._files: dict[int, _File] = {}
+        self._verified = Verified()
         self._active: _Active | None = None
         self._sealed: dict[int, _Active] = {}  # pinned, or not to be touched before the next start
         self._closed = False
@@ -350,16 +354,19 @@ class Segments:
     # --- reading ---------------------------------------------------------------------------------------------------
 
     def read(self, pointer: Pointer) -> bytes:
-        """The value. Raises ``StoreError`` naming the file where it is missing, ends too early or is damaged."""
+        """The value, checked. Raises ``StoreError`` naming the file where it is missing, ends too early or is damaged."""
         value = self._read(pointer.segment, pointer.offset, pointer.length)
         if crc32c_each([value])[0] != pointer.crc:
             raise self._damaged(pointer)
         return value
 
     def read_many(self, pointers: Sequence[Pointer]) -> list[Value]:
-        """The values, in the order of ``pointers``; what lies together is read at once, and shared by memoryviews."""
-        order = sorted(range(len(pointers)), key=pointers.__getitem__)
-        values: list[Value] = [b""] * len(pointers)
+        """The values, in the order of ``pointers``, checked unless that was done lately.
+
+        What lies together is read at once, and shared by memoryviews. Raises ``StoreError`` as ``read``.
+        """
+        values = self._verified.again(pointers, self._mapped)
+        order = sorted((k for k, value in enumerate(values) if value is None), key=pointers.__getitem__)
         at = 0
         while at < len(order):
             first = pointers[order[at]]
@@ -372,21 +379,23 @@ class Segments:
                 end = max(end, offset + length)
                 stop += 1
             data = self._read(first.segment, start, end - start)
-            places = order[at:stop]
-            if len(places) == 1:
+            found = [pointers[place] for place in order[at:stop]]
+            if len(found) == 1:
                 pieces: list[Value] = [data]
             else:
                 view = memoryview(data)
-                pieces = [
-                    view[offset - start : offset - start + length]
-                    for _, offset, length, _ in map(pointers.__getitem__, places)
-                ]
-            for place, piece, crc in zip(places, pieces, crc32c_each(pieces), strict=True):
+                pieces = [view[offset - start : offset - start + length] for _, offset, length, _ in found]
+            for place, piece, crc in zip(order[at:stop], pieces, crc32c_each(pieces), strict=True):
                 if crc != pointers[place].crc:
                     raise self._damaged(pointers[place])
                 values[place] = piece
+            self._verified.add(found)
             at = stop
-        return values
+        return values  # type: ignore[return-value]  # none is missing now
+
+    def _mapped(self, number: int, end: int) -> memoryview:
+        file = self._file(number)
+        return file.map.upto(end, file.fd)
 
     def _read(self, number: int, offset: int, length: int) -> bytes:
         file = self._file(number)

@@ -208,9 +208,11 @@ class Annotation(DataType):
 
     # -- by tag and by body --------------------------------------------------------------------------------------------
 
-    @endpoint("GET", "tag/{tag:text}", query=[_RELATIONSHIPS], answers=JSON)
+    @endpoint("GET", "tag/{tag:rest}", query=[_RELATIONSHIPS], answers=JSON)
     def get_tag(self, call: Call, tag: str, relationships: str) -> Reply:
-        """The elements with a tag, without relationships unless asked for."""
+        """The elements with a tag, which may have slashes in it; without relationships unless asked for."""
+        if not tag:
+            raise BadRequest("tag is empty")
         wanted = relationships if relationships != "false" else ""
         return reading.indexed(self, call.view, self.rows.of_tag(tag), wanted)
 

@@ -253,7 +253,9 @@ def test_an_element_that_relates_to_itself_is_moved_as_a_whole(world: World) -> 
 # -- tags and relationships --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tag", ["user:someone@place.org", "with space", "ünï", "a%b", "q?x=1&y", "todo 1/2", '"', "ab"])
+@pytest.mark.parametrize(
+    "tag", ["user:someone@place.org", "with space", "ünï", "a%b", "q?x=1&y", "todo 1/2", '"', "ab"]
+)
 def test_any_text_can_be_a_tag(world: World, tag: str) -> None:
     from urllib.parse import quote
 

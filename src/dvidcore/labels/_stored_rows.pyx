@@ -44,7 +44,11 @@ def pack_rows(const uint64_t[::1] supervoxels, const uint32_t[::1] counts, const
     ValueError for lengths and starts that don't fit.
     """
     cdef Py_ssize_t n = supervoxels.shape[0], groups = starts.shape[0], i, first, stop
-    cdef const uint64_t[:] surface = np.broadcast_to(np.asarray(surface_mutid, np.uint64), groups)
+    cdef bint one = isinstance(surface_mutid, int)
+    cdef uint64_t surface_of_all = surface_mutid if one else 0
+    cdef const uint64_t[:] surface
+    if not one:
+        surface = np.broadcast_to(np.asarray(surface_mutid, np.uint64), groups)
     if counts.shape[0] != n:
         raise ValueError(f"{n} supervoxels, but {counts.shape[0]} counts")
     if (groups == 0) != (n == 0) or (groups and starts[0] != 0):
@@ -55,7 +59,7 @@ def pack_rows(const uint64_t[::1] supervoxels, const uint32_t[::1] counts, const
         stop = starts[i + 1] if i + 1 < groups else n
         if not 0 <= first < stop <= n:
             raise ValueError(f"group {i} from {first} to {stop} of {n} rows")
-        rows.append(_row(surface[i], &supervoxels[first], &counts[first], stop - first))
+        rows.append(_row(surface_of_all if one else surface[i], &supervoxels[first], &counts[first], stop - first))
     return rows
 
 

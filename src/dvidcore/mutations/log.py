@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from dvidcore.storage.engine import Batch, Reader
+from dvidcore.storage.engine import Batch, Reader, Snapshot
 from dvidcore.storage.keys import log_key, log_range, split_log
 
 # A sequence number is the mutation's id and a number that grows with each record of this process, so that a mutation
@@ -51,10 +51,10 @@ def append(
     return encoded
 
 
-def last(snapshot: Reader, instance_id: int, version_id: int) -> int:
+def last(snapshot: Snapshot, instance_id: int, version_id: int) -> int:
     """The sequence number of the last record of an instance at a version, 0 without any."""
-    key = next(snapshot.scan(*log_range(instance_id, version_id), reverse=True, keys_only=True), None)
-    return 0 if key is None else split_log(key)[2]
+    row = snapshot.floor_stub(log_key(instance_id, version_id, 0), log_key(instance_id, version_id, 2**64 - 1))
+    return 0 if row is None else split_log(row[0])[2]
 
 
 def records(snapshot: Reader, instance_id: int, version_id: int) -> Iterator[bytes]:

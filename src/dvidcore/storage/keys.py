@@ -128,9 +128,11 @@ def zyx_keys(coordinates: NDArray[Any], prefix: bytes = b"") -> list[bytes]:
     """
     if coordinates.ndim != 2 or coordinates.shape[1] != 3 or coordinates.dtype.kind not in "iu":
         raise ValueError(f"coordinates must be integers of shape (n, 3), not {coordinates.dtype}{coordinates.shape}")
-    if coordinates.size and (int(coordinates.min()) < -_BIAS or int(coordinates.max()) >= _BIAS):
-        raise ValueError("block coordinates must fit 32 bits with sign")
-    flipped = (coordinates.astype(np.int64) + _BIAS).astype(">u4")
+    if coordinates.dtype != np.int32:
+        if coordinates.size and (int(coordinates.min()) < -_BIAS or int(coordinates.max()) >= _BIAS):
+            raise ValueError("block coordinates must fit 32 bits with sign")
+        coordinates = coordinates.astype(np.int32)
+    flipped = (coordinates ^ np.int32(-_BIAS)).astype(">i4")
     raw: list[bytes] = np.ascontiguousarray(flipped).view("V12").ravel().tolist()
     return [prefix + key for key in raw] if prefix else raw
 

@@ -49,17 +49,15 @@ def _cleave(change: Transaction, body: int, posted: list[int], asked: NDArray[np
         raise BadRequest(f"these are all supervoxels of body {body}: nothing of it would remain")
     (new,) = change.new_labels(1)
     voxels = int(sizes.sum())
-    blocks, kept = leaving.blocks(), staying.blocks()
-    _put_rows(change, new, leaving)
-    for key in zyx_keys(blocks, change.data.rows.index(body)):
-        change.batch.delete(key)
-    _put_rows(change, body, staying)
-    change.put_body(body, record.voxels - voxels, record.blocks - len(blocks) + len(kept))
-    change.put_body(new, voxels, len(blocks))
-    change.map(np.array([new], np.uint64), np.zeros(1, np.uint64))
+    left, kept = _put_rows(change, new, leaving), _put_rows(change, body, staying)
+    for zyx in set(left).difference(kept):
+        change.batch.delete(change.data.rows.index(body, zyx))
+    change.put_body(body, record.voxels - voxels, record.blocks - len(left) + len(kept))
+    change.put_body(new, voxels, len(left))
     change.map(moved, np.full(len(moved), new, np.uint64))
+    change.map(np.array([new], np.uint64), np.zeros(1, np.uint64))
     _log(change, {"OrigLabel": body, "CleavedLabel": new}, posted, (voxels, record.voxels - voxels))
-    change.tell("cleave", blocks=blocks.astype(np.int64), losing=(body,))
+    change.tell("cleave", blocks=leaving.blocks().astype(np.int64), losing=(body,))
     return {"CleavedLabel": new, "MutationID": change.mutation}
 
 
@@ -75,11 +73,14 @@ def _check(change: Transaction, body: int, asked: NDArray[np.uint64], found: NDA
         raise BadRequest(f"none of the supervoxels has voxels in body {body}; nothing was cleaved")
 
 
-def _put_rows(change: Transaction, body: int, columns: Columns) -> None:
+def _put_rows(change: Transaction, body: int, columns: Columns) -> list[bytes]:
+    """Puts rows of a body; answers their blocks, as of ``zyx_key``."""
     starts = starts_of_blocks(columns.coords)
+    blocks, prefix = zyx_keys(columns.coords[starts]), change.data.rows.index(body)
     rows = labels.pack_rows(columns.supervoxels, columns.counts, starts, change.mutation)
-    for key, row in zip(zyx_keys(columns.coords[starts], change.data.rows.index(body)), rows, strict=True):
-        change.batch.put(key, row)
+    for zyx, row in zip(blocks, rows, strict=True):
+        change.batch.put(prefix + zyx, row)
+    return blocks
 
 
 def _log(change: Transaction, bodies: dict[str, int], posted: list[int], sizes: tuple[int, int]) -> None:

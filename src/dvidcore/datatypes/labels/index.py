@@ -148,8 +148,10 @@ class BodyIndex:
         ``change`` of a record is never given to two states of a body, so it names the columns that go with it.
         """
         record = self.record(view, body)
-        if record is None:
-            return None
+        return None if record is None else self.columns_of(view, body, record)
+
+    def columns_of(self, view: View, body: int, record: BodyRecord) -> Columns:
+        """The index of a body that has this record in the view."""
         if record.change == SUMMED:
             return self.read(view, body)
         name = (body, record.change)

@@ -46,11 +46,11 @@ class Leases:
                 for lease in leases:
                     self._held.remove(lease)
 
-    def observe(self, counters: bytes | None) -> None:
+    def observe(self, counters: bytes | memoryview | None) -> None:
         """Takes notice of the counters as they are stored, before a commit."""
         with self._lock:
             if counters != self._counters:
-                self._counters = counters
+                self._counters = None if counters is None else bytes(counters)
                 self.epoch += 1
 
     def wrote(self, counters: bytes) -> None:

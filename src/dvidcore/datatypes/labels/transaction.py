@@ -56,8 +56,7 @@ class Transaction:
         """Rows at the call's version. Values may be memoryviews of ``view``."""
         self._staged = staged
         self._suffix = version_bytes(call.version)
-        indexed = self.view.snapshot.get(data.rows.indexed)
-        self._indexed = None if indexed is None else bytes(indexed)
+        (self._indexed,) = read_guard(self.view.snapshot, [data.rows.indexed]).values()
         self._mutation = 0
         self._seen: dict[bytes, Any] = {}
         self._tiles: dict[bytes, bytes | None] = {}
@@ -69,6 +68,7 @@ class Transaction:
         self._tellings: list[Callable[[Call, Entries | None], LabelChange]] = []
         self._steps: list[Step] = []
         self._put: dict[int, int] = {}
+        self._time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._spent = False
 
     # -- what it is computed from --------------------------------------------------------------------------------------
@@ -86,13 +86,15 @@ class Transaction:
 
     def record(self, body: int) -> BodyRecord | None:
         """A body's totals, None where it does not exist. Until the commit, a change of the body starts anew."""
-        self._rely(self.data.rows.body(body))
-        return self.data.index.record(self.view, body)
+        state = self._rely(self.data.rows.body(body))
+        if isinstance(state, bytes):
+            return BodyRecord.unpack(state)
+        return None if state is None else self.data.index.record(self.view, body)
 
     def columns(self, body: int) -> Columns | None:
         """A body's index, None where it does not exist; as for ``record``."""
-        self._rely(self.data.rows.body(body))
-        return self.data.index.columns(self.view, body)
+        record = self.record(body)
+        return None if record is None else self.data.index.columns_of(self.view, body, record)
 
     def mapped(self) -> Mapped:
         """The mapping at this version, before this transaction. Until the commit, a change of what is asked starts anew."""
@@ -108,9 +110,11 @@ class Transaction:
         keys = [self.data.rows.tile(*tile) for tile in sorted(tiles_of(self.data, coords, scale))]
         self._tiles |= read_guard(self.view.snapshot, [key for key in keys if key not in self._tiles])
 
-    def _rely(self, prefix_key: bytes) -> None:
+    def _rely(self, prefix_key: bytes) -> object:
+        """What the view has under a key, as ``state_of`` says."""
         if prefix_key not in self._seen:
             self._seen[prefix_key] = state_of(self.view, prefix_key)
+        return self._seen[prefix_key]
 
     # -- what it writes ------------------------------------------------------------------------------------------------
 
@@ -135,7 +139,7 @@ class Transaction:
             blocks=blocks,
             change=mutation or self.mutation,
             last_mutid=mutation or self.mutation,
-            last_mod_time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            last_mod_time=self._time,
             last_mod_user=self.call.user,
             last_mod_app=self.call.app,
         )
@@ -246,14 +250,15 @@ class Transaction:
     def commit(self) -> bool:
         """Writes everything; False, with nothing done, where it was overtaken. Under the instance's commit lock."""
         call, rows = self.call, self.data.rows
-        self.data.leases.observe(call.engine.get(rows.next))
-        if call.engine.get(rows.indexed) == self._indexed and self._write(call):
+        stored, indexed = call.engine.get_many([rows.next, rows.indexed])
+        self.data.leases.observe(stored)
+        if indexed == self._indexed and self._write(call):
             return True
         while not self._spent:
             now = Call(call.engine, call.node, call.ancestry, user=call.user, app=call.app, admin=call.admin)
             try:
                 stored = now.snapshot.get(rows.next)
-                self.data.leases.observe(None if stored is None else bytes(stored))
+                self.data.leases.observe(stored)
                 if self._overtaken(now):
                     return False
                 if self._write(now):

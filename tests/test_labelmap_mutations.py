@@ -259,6 +259,24 @@ def test_cleave_beyond_the_ceiling(seg):
     check(seg)
 
 
+def test_supervoxels_without_voxels_stay_mapped_to_a_body_that_is_merged_or_renumbered(seg):
+    """A body is what its index says. Written again, they are the body that they map to."""
+    whole = seg.voxels.copy()
+    seg.merge(1, 2, 3)
+    seg.merge(4, 5, 6)
+    volume = whole.copy()
+    volume[(volume == 3) | (volume == 6)] = 0
+    seg.write(volume, (0, 0, 0))
+    seg.merge(7, 1)
+    renumber(seg, 50, 4)
+    check(seg)
+    assert mappings(seg) == {1: 7, 2: 7, 3: 1, 4: 50, 5: 50, 6: 4, 50: 0}
+    seg.write(whole, (0, 0, 0))
+    check(seg)
+    assert seg.json("supervoxels/1") == [3]
+    assert seg.json("supervoxels/4") == [6]
+
+
 def test_supervoxels_without_voxels_are_skipped(seg):
     """They map to the body: mapped there by a client, or erased since."""
     seg.merge(1, 2, 3)

@@ -27,7 +27,8 @@ _SCANNED = 8
 def merge(label: LabelEngine, call: Call) -> dict[str, int]:
     """``POST merge`` with ``[target, a, b, …]``: answers ``{"MutationID": n}``.
 
-    The rows of the merged bodies move to the target, so the cost is that of the merged bodies, not of the target.
+    The rows of the merged bodies move to the target, so the cost is that of the merged bodies, not of the target. What
+    maps to a merged body and has no voxels is in none of its rows, and stays as it is.
     Raises BadRequest, with nothing changed, where a label is not a body at this version.
     """
     target, merged = bodies_of(inputs.labels(call.body).tolist())

@@ -27,10 +27,10 @@ def free_port() -> int:
 class ServerProcess:
     """``python -m dvidcore.cli COMMAND --data FOLDER``; its output goes to ``FOLDER.log``."""
 
-    def __init__(self, folder: Path, command: str = "serve") -> None:
+    def __init__(self, folder: Path, command: str = "serve", token: str = "") -> None:
         self.port = free_port()
         self.log = folder.with_suffix(".log")
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "DVID_ADMIN_TOKEN": ""}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "DVID_ADMIN_TOKEN": token}
         arguments = [sys.executable, "-m", "dvidcore.cli", command, "--data", str(folder)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -60,12 +60,14 @@ class ServerProcess:
                 time.sleep(0.02)
         raise AssertionError(f"no start: {self.log.read_text()}")
 
-    def instance(self, typename: str, name: str) -> str:
+    def instance(self, typename: str, name: str, **settings: str) -> str:
         """The path of a new instance in a new repo."""
         status, data = self.ask("POST", "/api/repos")
         assert status == 200, data
         root = json.loads(data)["root"]
-        status, data = self.ask("POST", f"/api/repo/{root}/instance", {"typename": typename, "dataname": name})
+        status, data = self.ask(
+            "POST", f"/api/repo/{root}/instance", {"typename": typename, "dataname": name, **settings}
+        )
         assert status == 200, data
         return f"/api/node/{root}/{name}"
 

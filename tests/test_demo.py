@@ -98,6 +98,14 @@ def test_loading_through_http_and_only_once(folder, small):
     assert server.stop() == 0
 
 
+def test_loading_where_only_administrators_make_repos(folder, small, monkeypatch):
+    monkeypatch.setenv("DVID_ADMIN_TOKEN", "a secret & more")
+    server = ServerProcess(folder, token="a secret & more").wait_until_up()
+    root = demo.load(address(server), console(), small)
+    assert address(server).demo_repo() == root
+    assert server.stop() == 0
+
+
 def test_an_interrupted_start_is_made_good_by_the_next(folder, small):
     server = ServerProcess(folder).wait_until_up()
     client = address(server)

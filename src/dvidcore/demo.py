@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from itertools import product
@@ -23,6 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from dvidcore.api.serve import main as serve
+from dvidcore.api.state import TOKEN_VARIABLE
 from dvidcore.config import Config
 from dvidcore.errors import DvidError
 from dvidcore.opening import open_database
@@ -120,7 +122,9 @@ def load(client: Client, console: Console, volume: Sample | None = None) -> str:
         return root
     with console.status("preparing the sample"):
         volume = volume or sample()
-    repo = json.loads(client.post("/api/repos", {"alias": ALIAS, "description": LOADING}))
+    token = os.environ.get(TOKEN_VARIABLE)  # where there is one, only its holders make repos
+    query = f"?{urllib.parse.urlencode({'admintoken': token})}" if token else ""
+    repo = json.loads(client.post(f"/api/repos{query}", {"alias": ALIAS, "description": LOADING}))
     root = str(repo["root"])
     resolution = ",".join(f"{side:g}" for side in volume.voxel_size)
     shared = {"BlockSize": "64,64,64", "VoxelSize": resolution}

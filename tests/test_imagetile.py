@@ -137,6 +137,18 @@ def test_a_level_that_makes_no_sense_is_refused(client: Client, level: Any) -> N
     assert client.get(f"{path}/metadata").json()["Levels"] == LEVELS
 
 
+def test_a_single_level_may_have_no_resolution(client: Client) -> None:
+    path = tiles(client)
+    level = {"Resolution": [0, 0, 0], "TileSize": [128, 128, 1]}
+    assert client.post(f"{path}/metadata", {"Levels": {"0": level}}).status == 200
+    assert client.get(f"{path}/metadata").json()["Levels"] == {"0": level}
+    refused(client.post(f"{path}/metadata", {"Levels": {"0": level, "1": level}}), "level 0")
+    bare = client.instance(path.split("/")[3], "bare", "imagetile")
+    assert client.post(f"{bare}/metadata", {"Levels": {"0": level}}).status == 200
+    square = client.get(f"{bare}/isotropic/xy/20_10/0_0_0")
+    assert square.status == 200 and square.body == client.get(f"{bare}/raw/xy/20_10/0_0_0").body
+
+
 def test_ratios_of_resolutions_are_whole_numbers(client: Client) -> None:
     path = tiles(client)
 

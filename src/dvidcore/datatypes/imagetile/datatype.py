@@ -78,12 +78,13 @@ class ImageTile(Generating):
 
     def resolution(self) -> list[float]:
         """The size of a voxel along X, Y and Z; BadRequest where the Source that is named does not exist."""
-        found = self.source_instance()
-        if found is not None:
-            return list(found.record.settings["VoxelSize"])
+        source = self.source_instance()
+        if source is not None:
+            return list(source.record.settings["VoxelSize"])
         if name := self.record.settings["Source"]:
             raise BadRequest(f'there is no instance "{name[:60]}" in this repo, which the tiles have as their Source')
-        return list(self.record.settings["Levels"]["0"]["Resolution"])
+        found = self.record.settings["Levels"]["0"]["Resolution"]
+        return list(found) if all(found) else [1.0] * 3
 
     def _stitched(
         self, call: Call, plane: Plane, level: Level, size: tuple[int, int], offset: ZYX

@@ -70,7 +70,8 @@ def parse_levels(value: Any) -> dict[str, Any]:
     """``Levels`` of a body, checked, as it is kept: level → Resolution and TileSize.
 
     Raises BadRequest unless the names are 0 … n-1, each level has three positive resolutions and three tile sizes of 1
-    to 16384, and each resolution is an integral multiple of that of the level before.
+    to 16384, and each resolution is an integral multiple of that of the level before. A level that is the only one may
+    have the resolution 0, 0, 0, which is what clients send that know of none.
     """
     if not isinstance(value, dict) or not value:
         raise BadRequest('Levels: an object is needed, {"0": {"Resolution": [x, y, z], "TileSize": [x, y, z]}, …}')
@@ -79,7 +80,7 @@ def parse_levels(value: Any) -> dict[str, Any]:
         raise BadRequest(f"Levels: there are {len(names)}, at most {MAX_LEVELS} are allowed")
     if set(names) != value.keys():
         raise BadRequest(f"Levels: the names must be 0 to {len(names) - 1} without a gap, not {', '.join(value)[:200]}")
-    levels = {name: _parse_level(value[name], f"level {name}") for name in names}
+    levels = {name: _parse_level(value[name], f"level {name}", alone=len(names) == 1) for name in names}
     total = [1, 1, 1]
     for finer, coarser in pairwise(names):
         ratios = _ratios(levels[finer]["Resolution"], levels[coarser]["Resolution"], f"level {coarser}")
@@ -89,10 +90,11 @@ def parse_levels(value: Any) -> dict[str, Any]:
     return levels
 
 
-def _parse_level(value: Any, name: str) -> dict[str, Any]:
+def _parse_level(value: Any, name: str, *, alone: bool) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadRequest(f"{name}: an object with Resolution and TileSize is needed")
-    resolution = voxel_size(value.get("Resolution"), f"{name}: Resolution")
+    given = value.get("Resolution")
+    resolution = [0.0] * 3 if alone and given == [0, 0, 0] else voxel_size(given, f"{name}: Resolution")
     tile = _parse_point(value.get("TileSize"), f"{name}: TileSize")
     x, y, z = tile
     if min(tile) < 1 or max(tile) > MAX_SIDE or max(x * y, x * z, y * z) > MAX_PIXELS:

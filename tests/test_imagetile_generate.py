@@ -82,11 +82,12 @@ class Tiled:
         size = levels[str(scale)]["TileSize"][::-1]
         h, w = size[axes[1]], size[axes[2]]
         y, x = canvas.shape[0] // 2 + row * h, canvas.shape[1] // 2 + column * w
-        if min(y, x) < 0 or not inside[y : y + h, x : x + w].any():
+        place = slice(max(y, 0), max(y + h, 0)), slice(max(x, 0), max(x + w, 0))
+        if not inside[place].any():
             return None
         out = np.zeros((h, w), np.uint8)
-        part = canvas[y : y + h, x : x + w]
-        out[: part.shape[0], : part.shape[1]] = part
+        part, top, left = canvas[place], max(-y, 0), max(-x, 0)
+        out[top : top + part.shape[0], left : left + part.shape[1]] = part
         return out
 
     def canvas(self, plane: str, scale: int, at: int, levels: Any) -> tuple[np.ndarray, np.ndarray]:

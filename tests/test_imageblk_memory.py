@@ -40,3 +40,16 @@ def test_large_answers_and_bodies(server):
                 got += len(data)
             assert got >= length
     assert server.peak_memory() - before < 300 * MB
+
+
+def test_a_slice_of_many_bytes_is_refused_and_a_stretched_one_made_in_bands(server):
+    path = server.instance("rgba8blk", "colours", VoxelSize="1,1,2")
+    before = server.peak_memory()
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
+        for size, status in (("9000_9000", 400), ("3000_3000", 200)):
+            for kind in ("raw", "isotropic"):
+                connection.request("GET", f"{path}/{kind}/xz/{size}/0_0_0")
+                answer = connection.getresponse()
+                assert answer.status == status
+                answer.read()
+    assert server.peak_memory() - before < 250 * MB

@@ -81,21 +81,37 @@ def source_size(width: int, height: int, x_resolution: float, y_resolution: floa
 def resample(image: NDArray[Any], width: int, height: int) -> NDArray[Any]:
     """An image (row, column[, channel]) of integers as ``height`` x ``width`` pixels.
 
-    Each pixel is the mean of what it covers, weighted by area and rounded down: exact in integers. O(pixels).
+    Each pixel is the mean of what it covers, weighted by area and rounded down: exact in integers. O(pixels), of which a
+    band at a time is in memory as int64.
     """
-    return _stretch(_stretch(image, 0, height), 1, width)
+    if len(image) != height:
+        image = _stretched(image, height)
+    if image.shape[1] != width:
+        image = _stretched(image.swapaxes(0, 1), width).swapaxes(0, 1)
+    return image
 
 
-def _stretch(image: NDArray[Any], axis: int, count: int) -> NDArray[Any]:
-    """Resamples one axis to ``count`` pixels.
+def _stretched(image: NDArray[Any], count: int) -> NDArray[Any]:
+    """An image with ``count`` pixels along its first axis."""
+    out = np.empty((count, *image.shape[1:]), image.dtype)
+    step = max(1, _BAND * image.shape[1] // max(out.size, image.size))
+    for k in range(0, image.shape[1], step):
+        out[:, k : k + step] = _stretch(image[:, k : k + step], count)
+    return out
+
+
+_BAND = 1 << 20
+"""Values that are stretched at a time."""
+
+
+def _stretch(image: NDArray[Any], count: int) -> NDArray[Any]:
+    """Resamples the first axis to ``count`` pixels.
 
     On a common grid each source pixel covers ``count`` units and each target pixel as many units as there are source
     pixels; a target is the difference of the integrals at its two ends.
     """
-    have = image.shape[axis]
-    if have == count:
-        return image
-    values = np.moveaxis(image, axis, 0).astype(np.int64)
+    have = len(image)
+    values = image.astype(np.int64)
     ends = np.arange(count + 1, dtype=np.int64) * have
     whole, part = np.divmod(ends, count)
     integral = np.zeros((have + 1, *values.shape[1:]), np.int64)
@@ -103,5 +119,5 @@ def _stretch(image: NDArray[Any], axis: int, count: int) -> NDArray[Any]:
     integral *= count
     broadcast = (slice(None),) + (None,) * (values.ndim - 1)
     at_ends = integral[whole] + part[broadcast] * values[np.minimum(whole, have - 1)]
-    out = (np.diff(at_ends, axis=0) // have).astype(image.dtype)
-    return np.moveaxis(out, 0, axis)
+    out: NDArray[Any] = np.diff(at_ends, axis=0) // have
+    return out

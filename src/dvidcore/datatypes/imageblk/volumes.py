@@ -27,8 +27,8 @@ from dvidcore.storage.versioned import View
 
 MAX_BUFFER = 32 << 20
 """Bytes of the largest answer that is made before it is sent."""
-MAX_PIXELS = 1 << 28
-"""Of one slice: it is made and compressed in memory."""
+MAX_IMAGE = 1 << 28
+"""Bytes of the voxels of one slice: it is made and compressed in memory."""
 
 SCALE = integer("scale", 0, "the scale that is read, 0 to MaxDownresLevel; coordinates are those of its voxels", 0)
 ARB_SCALE = integer("scale", 0, "the scale whose voxels are interpolated, 0 to MaxDownresLevel", 0)
@@ -108,7 +108,10 @@ class ImageVolumes(ImageProperties):
             raise BadRequest(f"isotropic: slices of {self.typename} have no colours that could be averaged; use raw")
         kind, quality = images.parse_format(format)
         width, height = planes.parse_image(size)
-        _check_pixels(width * height, oblique.MAX_PIXELS)
+        if width * height > oblique.MAX_PIXELS:
+            raise BadRequest(
+                f"size: the image would have {width * height} pixels, at most {oblique.MAX_PIXELS} are allowed"
+            )
         resolution = self.record.settings["VoxelSize"][::-1]
         have = planes.source_size(width, height, resolution[plane.columns], resolution[plane.rows])
         image = self._slice(stored, call.view, plane, have, offset=offset, mask=mask)
@@ -169,7 +172,9 @@ class ImageVolumes(ImageProperties):
     ) -> Any:
         size = plane.size(*image)
         check_box(offset, size)
-        _check_pixels(math.prod(image), MAX_PIXELS)
+        total = math.prod(image) * self.element.nbytes
+        if total > MAX_IMAGE:
+            raise BadRequest(f"size: the image would have {total} bytes of voxels, at most {MAX_IMAGE} are allowed")
         return plane.image(stored.read(view, offset, size, mask))
 
     def _is_picture(self) -> bool:
@@ -248,8 +253,3 @@ class ImageVolumes(ImageProperties):
 def _attenuate(found: Region, power: int, offset: ZYX, voxels: NDArray[np.uint8]) -> None:
     for layer, outside in found.outside(offset, voxels):
         np.right_shift(layer, power, out=layer, where=outside)
-
-
-def _check_pixels(pixels: int, most: int) -> None:
-    if pixels > most:
-        raise BadRequest(f"size: the image would have {pixels} pixels, at most {most} are allowed")

@@ -15,7 +15,7 @@ from dvidcore.datatypes.base import Call, Reply, endpoint
 from dvidcore.datatypes.imageblk import planes
 from dvidcore.datatypes.imageblk.pictures import answer
 from dvidcore.datatypes.imageblk.planes import Plane
-from dvidcore.datatypes.imageblk.volumes import MAX_PIXELS
+from dvidcore.datatypes.imageblk.volumes import MAX_IMAGE
 from dvidcore.datatypes.imagetile import pictures
 from dvidcore.datatypes.imagetile.generating import Generating
 from dvidcore.datatypes.imagetile.levels import Level
@@ -152,5 +152,5 @@ def _pieces(start: int, length: int, side: int) -> Iterator[_Piece]:
 
 
 def _check_pixels(width: int, height: int) -> None:
-    if math.prod((width, height)) > MAX_PIXELS:
-        raise BadRequest(f"size: the image would have {width * height} pixels, at most {MAX_PIXELS} are allowed")
+    if math.prod((width, height)) > MAX_IMAGE:
+        raise BadRequest(f"size: the image would have {width * height} pixels, at most {MAX_IMAGE} are allowed")

@@ -14,7 +14,7 @@ from dvidcore.datatypes.arguments import choice, integer, text
 from dvidcore.datatypes.base import JSON, OCTETS, Call, Reply, endpoint
 from dvidcore.datatypes.imageblk import oblique, pictures, planes
 from dvidcore.datatypes.imageblk.planes import Plane
-from dvidcore.datatypes.imageblk.volumes import MAX_PIXELS
+from dvidcore.datatypes.imageblk.volumes import MAX_IMAGE
 from dvidcore.datatypes.labels import inputs, slices, volume
 from dvidcore.datatypes.labels.volume import Voxels
 from dvidcore.datatypes.remote import tiles
@@ -201,9 +201,10 @@ class RemoteVolume(RemoteBlocks):
     ) -> NDArray[Any]:
         size = plane.size(*image)
         check_box(offset, size)
-        if math.prod(image) > MAX_PIXELS:
-            raise BadRequest(f"size: the image would have {math.prod(image)} pixels, at most {MAX_PIXELS} are allowed")
         source = self._source(call, scale, channel, roi)
+        total = math.prod(image) * source.nbytes
+        if total > MAX_IMAGE:
+            raise BadRequest(f"size: the image would have {total} bytes of voxels, at most {MAX_IMAGE} are allowed")
         self._checked(source, scale, offset, size)
         return plane.image(source.box(offset, size))
 

@@ -15,7 +15,7 @@ from dvidcore.datatypes.arguments import choice, integer
 from dvidcore.datatypes.base import OCTETS, Call, DataType, Reply, Setting, endpoint
 from dvidcore.datatypes.imageblk import planes
 from dvidcore.datatypes.imageblk.planes import Plane
-from dvidcore.datatypes.imageblk.volumes import MAX_PIXELS
+from dvidcore.datatypes.imageblk.volumes import MAX_IMAGE
 from dvidcore.datatypes.labels import volume
 from dvidcore.datatypes.labels.volume import Voxels
 from dvidcore.datatypes.remote import tiles
@@ -181,8 +181,8 @@ class GoogleVoxels(DataType):
         return self._box(scale, offset, planes.parse_volume(size, offset), compression, format)
 
     def _image(self, plane: Plane, scale: int, offset: ZYX, size: ZYX, how: Format, *, noblanks: bool = False) -> Reply:
-        if math.prod(size) > MAX_PIXELS:
-            raise BadRequest(f"size: the image would have {math.prod(size)} pixels, at most {MAX_PIXELS} are allowed")
+        if math.prod(size) > MAX_IMAGE:
+            raise BadRequest(f"size: the image would have {math.prod(size)} pixels, at most {MAX_IMAGE} are allowed")
         k, geometry = self._geometry(_DIMS[plane.columns, plane.rows], scale)
         part = geometry.inside(offset, size)
         if part is None:
@@ -224,8 +224,8 @@ class GoogleVoxels(DataType):
         if client is not None and part == (offset, size):
             data = client.image(self.record.settings["VolumeID"], k, offset, size, how.options)
             return Reply(data, images.CONTENT_TYPES[how.kind])
-        if total > MAX_PIXELS:
-            raise BadRequest(f"size: an image of {total} bytes is too large, at most {MAX_PIXELS} are allowed")
+        if total > MAX_IMAGE:
+            raise BadRequest(f"size: an image of {total} bytes is too large, at most {MAX_IMAGE} are allowed")
         return how.reply(source.box(offset, size).reshape(size.z * size.y, size.x))
 
     def _geometry(self, dims: str, scale: int) -> tuple[int, Geometry]:

@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 import pytest
 
+from apiclient import Client
 from dvidcore.datatypes.base import Call
 from dvidcore.datatypes.labels.labelmap import LabelMap
 from dvidcore.datatypes.labels.transaction import Transaction, write
@@ -286,3 +287,45 @@ def ask_to_write(world: World, change: Callable[[Transaction], T]) -> T:
         return write(world.label, call, change, bodies=[1])
     finally:
         call.close()
+
+
+# -- followers ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bodies", [[1], []])
+def test_writers_of_followers_give_way_to_a_mutation_that_they_overtake(database: Database, bodies: list[int]) -> None:
+    """Here an element is posted in each attempt to commit, as long as that is possible."""
+    client = Client(database)
+    root = client.repo()
+    seg, ann = (
+        client.instance(root, "seg", "labelmap", BlockSize="16,16,16"),
+        client.instance(root, "ann", "annotation"),
+    )
+    volume = np.arange(1, 4097, dtype=np.uint64) // 2048 + 1
+    assert client.post(f"{seg}/raw/0_1_2/16_16_16/0_0_0", volume.tobytes()).status == 200
+    assert client.post(f"{ann}/sync", {"sync": "seg"}).status == 200
+    repo, node = database.resolve(root)
+    label = client.server.instances.named(repo, "seg")
+    assert isinstance(label, LabelMap)
+    posts: list[threading.Thread] = []
+
+    def post(*_: Any) -> None:
+        if len(posts) < 20:
+            element = {"Pos": [len(posts), 0, 15], "Kind": "PreSyn", "Tags": []}
+            posts.append(threading.Thread(target=client.post, args=(f"{ann}/elements", [element])))
+            posts[-1].start()
+            posts[-1].join(0.5)  # it may have to wait for this very commit
+
+    def change(attempt: Transaction) -> None:
+        attempt.at_commit(post)
+        attempt.map(np.array([2], np.uint64), np.array([1], np.uint64))
+        attempt.tell("merge", bodies={2: 1})
+
+    call = Call(label.engine, node, database.ancestry_for(repo, node, label.record))
+    write(label, call, change, bodies=bodies)
+    call.close()
+    assert len(posts) < 20
+    for thread in posts:
+        thread.join()
+    found = client.get(f"{ann}/label/1").json()
+    assert sorted(element["Pos"][0] for element in found) == list(range(len(posts)))

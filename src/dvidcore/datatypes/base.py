@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -343,6 +344,10 @@ class DataType:
     numbered: ClassVar[bool] = False
     """Whether a number may follow an instance's name in a URL, as in ``stack2``; ``Call.number`` holds it."""
 
+    lock_rank: ClassVar[int] = 0
+    """Who takes the ``lock`` of several instances takes those of smaller rank first, and within a rank those of smaller
+    id. What follows another type has a smaller rank."""
+
     derives: bool = False
     """Whether some of the type's rows follow from others, so that what merged versions changed is settled as a whole."""
 
@@ -351,6 +356,8 @@ class DataType:
         self.repo = repo
         self.record = record
         self.engine: Engine = database.engine_of(record)
+        self.lock: AbstractContextManager[Any] = nullcontext()
+        """Held by writers of the instance. It saves them from being overtaken in this process; guards make them right."""
         self.instances: Instances
         """Where the live objects of other instances are found; set by them."""
 

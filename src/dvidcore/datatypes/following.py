@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -133,6 +134,18 @@ def tell(source: DataType, call: Call, change: Change, batch: Batch) -> Guard:
             key = _intents(source, follower) + unique + version_bytes(call.version)
             batch.put(key, orjson.dumps(change.intent()))
     return guard
+
+
+def hold(source: DataType, stack: ExitStack) -> None:
+    """Has the writers of an instance, and of all that takes part in its writes, wait until the stack ends.
+
+    That is those of this process. The caller must not hold the lock of any of these instances.
+    """
+    found = [source]
+    for instance in found:
+        found += [f for f in instance.followers() if f.engine is source.engine and f not in found]
+    for instance in sorted(found, key=lambda one: (one.lock_rank, one.record.id)):
+        stack.enter_context(instance.lock)
 
 
 def _check(source: DataType, follower: DataType, call: Call) -> None:

@@ -49,13 +49,13 @@ class Annotation(DataType):
     typeversion = "0.1"
     url = "github.com/janelia-flyem/dvid/datatype/annotation"
     follows: ClassVar[frozenset[str] | None] = frozenset(_SIZED)
+    lock_rank = 1
     derives = True
 
     def __init__(self, database: Database, repo: Repo, record: InstanceRecord) -> None:
         super().__init__(database, repo, record)
         self.rows = Rows(record.id)
         self.lock = threading.Lock()
-        """Held by writers of elements. It saves them from being overtaken; guards make them right."""
         self.reloads = Reloads(self, self.rows.reload, lambda call, stop: reload.work(self, call, stop))
         self.longest_tag = min(LONGEST_TAG, getattr(self.engine, "max_key_bytes", 1 << 20) - _ROOM)
         """Bytes that a tag may have in UTF-8."""

@@ -29,6 +29,7 @@ Stored = bytes | memoryview
 class LabelEngine(DataType):
     """The base of the label types: voxels hold supervoxels, a mapping holds bodies, an index says where they are."""
 
+    lock_rank = 2
     derives = True
     next_is_counted: ClassVar[bool] = False
     """Whether new labels come after the largest label that was stored or given to a split, nothing else being said.
@@ -46,7 +47,7 @@ class LabelEngine(DataType):
         """Of tiles, for writers of blocks."""
         self.body_locks: Locks[int] = Locks()
         self.leases = Leases()
-        self.commit_lock = threading.RLock()
+        self.commit_lock = self.lock = threading.RLock()
         """Held by the writer that changes the index, the mapping or the counters (``transaction``)."""
 
     @cached_property

@@ -10,8 +10,9 @@ wait for nobody.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from datetime import UTC, datetime
+from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -42,6 +43,17 @@ T = TypeVar("T")
 Labels = NDArray[np.uint64]
 Stored = bytes | memoryview
 Step = Callable[[Call, VersionedBatch], None]
+_TRIES = 3
+
+
+class Outcome(Enum):
+    """What became of an attempt to commit. Only where it was written has anything been done."""
+
+    WRITTEN = 1
+    OVERTAKEN = 2
+    """Something that it was computed from has changed."""
+    CONTENDED = 3
+    """Writers of followers came between, again and again."""
 
 
 class Transaction:
@@ -237,35 +249,36 @@ class Transaction:
             return True
         return any(asked is None or bool(np.isin(asked, changed).any()) for asked in self._asked)
 
-    def commit_blocks(self) -> bool:
-        """Writes the blocks and nothing else; False, with nothing done, where it was overtaken."""
+    def commit_blocks(self) -> Outcome:
+        """Writes the blocks and nothing else."""
         final = Batch()
         raise_generations(final, self._tiles)
         try:
             self._staged.commit(final, sync=self.data.database.options.sync, guard=self._tiles)
         except GuardFailed:
-            return False
-        return True
+            return Outcome.OVERTAKEN
+        return Outcome.WRITTEN
 
-    def commit(self) -> bool:
-        """Writes everything; False, with nothing done, where it was overtaken. Under the instance's commit lock."""
+    def commit(self) -> Outcome:
+        """Writes everything, while other commits of the instance wait."""
         call, rows = self.call, self.data.rows
-        stored, indexed = call.engine.get_many([rows.next, rows.indexed])
-        self.data.leases.observe(stored)
-        if indexed == self._indexed and self._write(call):
-            return True
-        while not self._spent:
-            now = Call(call.engine, call.node, call.ancestry, user=call.user, app=call.app, admin=call.admin)
-            try:
-                stored = now.snapshot.get(rows.next)
-                self.data.leases.observe(stored)
-                if self._overtaken(now):
-                    return False
-                if self._write(now):
-                    return True
-            finally:
-                now.close()
-        return False
+        with self.data.commit_lock:
+            stored, indexed = call.engine.get_many([rows.next, rows.indexed])
+            self.data.leases.observe(stored)
+            if indexed == self._indexed and self._write(call):
+                return Outcome.WRITTEN
+            for _ in range(_TRIES):
+                now = Call(call.engine, call.node, call.ancestry, user=call.user, app=call.app, admin=call.admin)
+                try:
+                    stored = now.snapshot.get(rows.next)
+                    self.data.leases.observe(stored)
+                    if self._spent or self._overtaken(now):
+                        return Outcome.OVERTAKEN
+                    if self._write(now):
+                        return Outcome.WRITTEN
+                finally:
+                    now.close()
+        return Outcome.CONTENDED
 
     def _write(self, now: Call) -> bool:
         """Writes onto the state of ``now``; False where another process wrote meanwhile."""
@@ -376,22 +389,28 @@ def write(
     Other writers of the ``bodies`` and of the ``tiles`` (``tiles_of``) wait until it is done. Without either, all wait.
     Where ``change`` was overtaken nevertheless, by another process or by voxels, it is called again, on the newest
     state. What it raises leaves everything as it was. With ``blocks_alone`` it puts blocks and nothing else.
+
+    Writers of followers do not wait for any of this; but where they come between again and again, they wait, too.
     """
     alone = not bodies and not tiles
-    with data.body_locks.holding(bodies), data.locks.holding(tiles):
+    held = False
+    with data.body_locks.holding(bodies), data.locks.holding(tiles), ExitStack() as locks:
         while True:
             with data.commit_lock if alone else nullcontext(), StagedWrite(data.engine) as staged:
                 call.renew()
                 attempt = Transaction(data, call, staged)
                 try:
                     answer = change(attempt)
-                    if blocks_alone:
-                        written = attempt.commit_blocks()
-                    else:
-                        with data.commit_lock:
-                            written = attempt.commit()
+                    outcome = attempt.commit_blocks() if blocks_alone else attempt.commit()
+                    if outcome is Outcome.CONTENDED and not alone:
+                        following.hold(data, locks)
+                        alone = held = True
+                        outcome = attempt.commit()
                 finally:
                     attempt.release()
-                if written:
+                if outcome is Outcome.WRITTEN:
                     return answer
+            if alone and not held:
+                following.hold(data, locks)
+                held = True
             alone = not blocks_alone

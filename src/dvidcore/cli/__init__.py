@@ -12,6 +12,7 @@ from dvidcore.cli.check import check
 from dvidcore.cli.demo import demo
 from dvidcore.cli.load import load
 from dvidcore.cli.node import node
+from dvidcore.cli.repo import repo
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -82,6 +83,7 @@ cli.add_command(check)
 cli.add_command(demo)
 cli.add_command(load)
 cli.add_command(node)
+cli.add_command(repo)
 
 
 def main() -> None:

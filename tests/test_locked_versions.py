@@ -5,15 +5,20 @@ And where a version is open, only the verbs that an endpoint declares do anythin
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from apiclient import Answer, Client
-from dvidcore.datatypes.base import Endpoint
+from dvidcore.config import RemoteConfig
+from dvidcore.datatypes.endpoints import Endpoint
 from dvidcore.datatypes.registry import datatype, type_names
-from dvidcore.repos import Database
+from dvidcore.repos import Database, DatabaseOptions
+from dvidcore.storage.memory import Memory
+from remote_tools import precomputed, write
 
 VERBS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 EXAMPLES = {
@@ -62,14 +67,42 @@ def typename(request: pytest.FixtureRequest) -> str:
     return name
 
 
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a volume that instances may show."""
+    folder = tmp_path_factory.mktemp("volume")
+    write(precomputed(np.ones((64, 64, 64, 1), np.uint8), offset=(0, 0, 0)), np.ones((64, 64, 64, 1), np.uint8), folder)
+    return folder
+
+
+@pytest.fixture
+def database(volume: Path) -> Iterator[Database]:
+    options = DatabaseOptions(remote=RemoteConfig(allowed=(f"file://{volume}",)))
+    with Database.open({"main": Memory.open("")}, options=options) as opened:
+        yield opened
+
+
 @pytest.fixture
 def client(database: Database) -> Client:
     return Client(database)
 
 
-def test_a_committed_version_never_changes(database: Database, client: Client, typename: str) -> None:
+@pytest.fixture
+def settings(typename: str, volume: Path) -> dict[str, str]:
+    """What an instance of the type cannot be created without."""
+    needed = {
+        "googlevoxels": {"volumeid": f"file://{volume}"},
+        "remotevolume": {"URL": f"file://{volume}"},
+        "tarsupervoxels": {"Extension": "drc"},
+    }
+    return needed.get(typename, {})
+
+
+def test_a_committed_version_never_changes(
+    database: Database, client: Client, typename: str, settings: dict[str, str]
+) -> None:
     root = client.repo()
-    node = client.instance(root, "data", typename)
+    node = client.instance(root, "data", typename, **settings)
     client.commit(root)
     before = rows(database)
     harmless = {(e.verb, example(e)) for e in datatype(typename).endpoints() if not e.writes}
@@ -83,9 +116,11 @@ def test_a_committed_version_never_changes(database: Database, client: Client, t
     assert rows(database) == before
 
 
-def test_an_open_version_is_changed_by_declared_verbs_alone(database: Database, client: Client, typename: str) -> None:
+def test_an_open_version_is_changed_by_declared_verbs_alone(
+    database: Database, client: Client, typename: str, settings: dict[str, str]
+) -> None:
     root = client.repo()
-    node = client.instance(root, "data", typename)
+    node = client.instance(root, "data", typename, **settings)
     before = rows(database)
     declared = {(e.verb, e.keyword) for e in datatype(typename).endpoints()}
     for endpoint in datatype(typename).endpoints():

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from dvidcore import blocks
-from dvidcore.datatypes.base import BytesBody, Call
+from dvidcore.datatypes.call import BytesBody, Call
 from dvidcore.datatypes.labels import ingest, volume
 from dvidcore.datatypes.labels.labelmap import LabelMap
 from dvidcore.datatypes.labels.reader import BlockReader

@@ -20,7 +20,8 @@ import pytest
 from dvidcore import blocks
 from dvidcore.api.start import opened_server
 from dvidcore.config import from_folder
-from dvidcore.datatypes.base import BytesBody, Call, DataType, Reply
+from dvidcore.datatypes.base import DataType
+from dvidcore.datatypes.call import BytesBody, Call, Reply
 from dvidcore.geometry import ZYX
 from dvidcore.storage.leveldb import LevelDB
 

@@ -15,7 +15,7 @@ import pytest
 
 from dvidcore.api.start import opened_server
 from dvidcore.config import from_folder
-from dvidcore.datatypes.base import BytesBody, Call, Reply
+from dvidcore.datatypes.call import BytesBody, Call, Reply
 from dvidcore.datatypes.imageblk import UInt8Block
 from dvidcore.geometry import ZYX
 from dvidcore.samples import generate

@@ -16,7 +16,7 @@ import pytest
 
 from dvidcore.api.start import opened_server
 from dvidcore.config import from_folder
-from dvidcore.datatypes.base import BytesBody, Call, Reply
+from dvidcore.datatypes.call import BytesBody, Call, Reply
 from dvidcore.datatypes.imageblk.downres import halved
 from dvidcore.datatypes.imageblk.elements import FLOAT32, RGBA8, UINT8, UINT16, UINT64, Element
 from dvidcore.datatypes.imageblk.planes import Plane

@@ -18,9 +18,11 @@ from waitress.buffers import ReadOnlyFileBasedBuffer
 
 from apiclient import Client
 from dvidcore.api.answers import BIG, PIECE, BufferFile
-from dvidcore.datatypes import base, registry
+from dvidcore.datatypes import call, registry
 from dvidcore.datatypes.arguments import flag, integer, text
-from dvidcore.datatypes.base import JSON, OCTETS, TEXT, Call, DataType, Reply, endpoint
+from dvidcore.datatypes.base import DataType
+from dvidcore.datatypes.call import JSON, OCTETS, TEXT, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.routing import parse_query
 from dvidcore.errors import Conflict, NotFound
 from dvidcore.repos import Database
@@ -308,7 +310,7 @@ def test_chunked_bodies_have_no_length_before(database: Database, client: Client
 def test_json_has_a_limit_of_its_own(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     root = client.repo()
     seg = client.instance(root, "seg", "labelmap")
-    monkeypatch.setattr(base, "LARGEST_JSON", 100)
+    monkeypatch.setattr(call, "LARGEST_JSON", 100)
     for verb, path, body in (
         ("POST", f"/api/node/{root}/note", {"note": "x" * 100}),
         ("POST", f"{seg}/tags", {"a": "x" * 100}),

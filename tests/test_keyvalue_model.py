@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvidcore import wire
-from dvidcore.datatypes.base import BytesBody, Call
+from dvidcore.datatypes.call import BytesBody, Call
 from dvidcore.datatypes.keyvalue import KeyValue
 from dvidcore.datatypes.registry import Instances
 from dvidcore.errors import BadRequest, Conflict, NotFound
@@ -246,7 +246,7 @@ def test_readers_see_whole_bulk_writes(database: Database) -> None:
 WRITER = """
 import sys
 from dvidcore import wire
-from dvidcore.datatypes.base import BytesBody, Call
+from dvidcore.datatypes.call import BytesBody, Call
 from dvidcore.datatypes.registry import Instances
 from dvidcore.repos import Database
 from dvidcore.storage import open_engine

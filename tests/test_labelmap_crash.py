@@ -15,7 +15,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from dvidcore.datatypes.base import Call
+from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.labels import counters
 from dvidcore.datatypes.labels.labelmap import LabelMap
 from dvidcore.datatypes.registry import Instances

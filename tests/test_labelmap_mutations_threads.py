@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from apiclient import Client
-from dvidcore.datatypes.base import Call
+from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.labels.labelmap import LabelMap
 from dvidcore.datatypes.labels.transaction import Transaction, write
 from dvidcore.datatypes.registry import Instances

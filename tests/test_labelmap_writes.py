@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dvidcore import blocks, labels
-from dvidcore.datatypes.base import BytesBody, Call
+from dvidcore.datatypes.call import BytesBody, Call
 from dvidcore.datatypes.labels import counters, ingest, lists, merge, posted, stored
 from dvidcore.datatypes.labels.labelmap import LabelMap
 from dvidcore.datatypes.registry import Instances

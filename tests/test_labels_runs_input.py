@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvidcore.datatypes.base import BytesBody
+from dvidcore.datatypes.call import BytesBody
 from dvidcore.datatypes.labels.runs_input import PostedRuns, blocks_met, cut, read_runs
 from dvidcore.errors import BadRequest
 from split_model import sparse

@@ -75,7 +75,7 @@ def test_pages_of_ten_thousand(world: World) -> None:
 
 
 def _call(world: World, data: Any) -> Any:
-    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.call import Call
 
     repo, node = world.database.resolve(world.node)
     return Call(data.engine, node, world.database.ancestry_for(repo, node, data.record))

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -20,7 +21,7 @@ from dvidcore import errors
 from dvidcore.storage import Batch, Engine, Key, Snapshot, open_engine
 from dvidcore.storage.keys import STAGE, prefix_range
 from dvidcore.storage.memory import Memory
-from dvidcore.storage.staged import Recovery, StagedWrite, recover
+from dvidcore.storage.staged import Recovery, StagedWrite, recover, whole
 
 Operations = list[tuple[bytes, bytes | None]]
 
@@ -247,6 +248,51 @@ def test_the_writes_of_a_living_process_are_left_alone(tmp_path: Path) -> None:
             child.kill()
         assert recover(engine) == Recovery(finished=0, undone=1)
         assert content(engine) == {}
+
+
+COMMITTER = """
+import sys
+from dvidcore.storage import open_engine, staged
+carry_out = staged._carry_out
+def later(*arguments):
+    print("committed", flush=True)
+    sys.stdin.readline()
+    carry_out(*arguments)
+staged._carry_out = later
+with open_engine("lmdb", sys.argv[1]) as engine, staged.StagedWrite(engine, limit=10) as write:
+    write.put(b"\\x01a", bytes(20))
+    write.put(b"\\x01b", bytes(20))
+    write.commit()
+"""
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_writer_sees_nothing_of_a_large_write_or_all(tmp_path: Path, dies: bool) -> None:
+    """It waits for one that another process carries out, and finishes that of a process that has died."""
+    with open_engine("lmdb", str(tmp_path)) as engine:
+        command = [sys.executable, "-c", COMMITTER, str(tmp_path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            assert child.stdout.readline() == "committed\n"
+            assert content(engine) == {}
+            seen: list[Any] = []
+
+            def see() -> None:
+                with whole(engine) as snapshot:
+                    seen.append(snapshot.get_many([b"\x01a", b"\x01b"]) == [bytes(20)] * 2)
+
+            writer = threading.Thread(target=see)
+            writer.start()
+            writer.join(0.1)
+            assert seen == []
+            if dies:
+                child.kill()
+                child.wait()
+            else:
+                print(file=child.stdin, flush=True)
+            writer.join()
+            assert seen == [True]
 
 
 WRITER = """

@@ -13,7 +13,7 @@ from typing import Any
 import falcon
 import orjson
 
-from dvidcore.datatypes.base import JSON, TEXT, Buffer, Reply
+from dvidcore.datatypes.call import JSON, TEXT, Buffer, Reply
 
 Close = Callable[[], None]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 
-from dvidcore.datatypes.base import Body, BytesBody
+from dvidcore.datatypes.call import Body, BytesBody
 from dvidcore.errors import BadRequest, TooLarge
 
 EMPTY: Body = BytesBody()

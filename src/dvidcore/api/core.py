@@ -17,7 +17,7 @@ from dvidcore.api.repos import RepoEndpoints
 from dvidcore.api.request import Request
 from dvidcore.api.server import ServerEndpoints
 from dvidcore.api.state import Server
-from dvidcore.datatypes.base import Endpoint
+from dvidcore.datatypes.endpoints import Endpoint
 from dvidcore.datatypes.routing import Table, endpoints_of, parse_query
 from dvidcore.errors import NotFound
 

@@ -12,7 +12,8 @@ from dvidcore.api.answers import send
 from dvidcore.api.body import EMPTY, body_of
 from dvidcore.api.errors import fill, translate
 from dvidcore.api.state import Server
-from dvidcore.datatypes.base import Call, DataType
+from dvidcore.datatypes.base import DataType
+from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.routing import Table, parse_query
 from dvidcore.errors import BadRequest, Locked, NotFound
 from dvidcore.storage.versioned import KeyConflict

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dvidcore.api.request import Request, text_of, texts_of
 from dvidcore.api.state import Server
-from dvidcore.datatypes.base import JSON, endpoint
+from dvidcore.datatypes.call import JSON
+from dvidcore.datatypes.endpoints import endpoint
 
 
 class NodeEndpoints:

@@ -13,7 +13,8 @@ from typing import Any
 from dvidcore._version import __version__
 from dvidcore.api.core import GROUPS, PREFIX
 from dvidcore.datatypes.arguments import Query
-from dvidcore.datatypes.base import DataType, Endpoint, Part
+from dvidcore.datatypes.base import DataType
+from dvidcore.datatypes.endpoints import Endpoint, Part
 from dvidcore.datatypes.help import plain_path, settings_of, shown_default
 from dvidcore.datatypes.registry import datatype, type_names
 from dvidcore.datatypes.routing import endpoints_of

@@ -10,7 +10,8 @@ import orjson
 from dvidcore.api.request import Request, text_of, texts_of
 from dvidcore.api.state import Server
 from dvidcore.datatypes.arguments import flag, text
-from dvidcore.datatypes.base import JSON, Call, Reply, endpoint
+from dvidcore.datatypes.call import JSON, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.errors import BadRequest
 from dvidcore.repos import Repo
 from dvidcore.versions import Node

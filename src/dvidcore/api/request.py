@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dvidcore.datatypes.base import Body
+from dvidcore.datatypes.call import Body
 from dvidcore.errors import BadRequest
 
 

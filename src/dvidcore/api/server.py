@@ -11,7 +11,8 @@ from dvidcore._version import __version__
 from dvidcore.api.request import Request, text_of
 from dvidcore.api.state import Server
 from dvidcore.datatypes.arguments import text
-from dvidcore.datatypes.base import JSON, OCTETS, TEXT, endpoint
+from dvidcore.datatypes.call import JSON, OCTETS, TEXT
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.registry import datatype, type_names
 from dvidcore.errors import BadRequest
 from dvidcore.storage.keys import instance_range

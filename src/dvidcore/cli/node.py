@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Buffer, Call
+    from dvidcore.datatypes.call import Buffer, Call
     from dvidcore.datatypes.labels.engine import LabelEngine
 
 
@@ -29,7 +29,7 @@ class Where:
         """The instance and a call at the version; what is wrong with them ends the command."""
         from dvidcore.checking import open_store
         from dvidcore.config import ConfigError
-        from dvidcore.datatypes.base import Call
+        from dvidcore.datatypes.call import Call
         from dvidcore.datatypes.labels.engine import LabelEngine
         from dvidcore.datatypes.registry import Instances
         from dvidcore.errors import BadRequest, DvidError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from dvidcore.datatypes.base import OCTETS, TEXT, Buffer, Reply
+from dvidcore.datatypes.call import OCTETS, TEXT, Buffer, Reply
 from dvidcore.errors import BadRequest
 
 _RANGE = re.compile(r"\s*bytes\s*=\s*([0-9]{0,600})\s*-\s*([0-9]{0,600})\s*")

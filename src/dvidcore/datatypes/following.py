@@ -29,7 +29,8 @@ from dvidcore.storage.engine import Batch
 from dvidcore.storage.keys import data_prefix, prefix_range, version_bytes, version_of
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Call, DataType
+    from dvidcore.datatypes.base import DataType
+    from dvidcore.datatypes.call import Call
     from dvidcore.datatypes.labels.rewrite import Renamed
 
 Stored = bytes | memoryview

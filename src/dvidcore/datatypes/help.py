@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 
-from dvidcore.datatypes.base import DataType, Endpoint
+from dvidcore.datatypes.base import DataType
+from dvidcore.datatypes.endpoints import Endpoint
 
 GENERIC_SETTINGS = (
     ("versioned", "true", "false: one copy of the data for all versions, which commits do not lock"),

@@ -17,8 +17,10 @@ import orjson
 
 from dvidcore import codecs
 from dvidcore.datatypes.arguments import integer, switch, text
-from dvidcore.datatypes.base import JSON, OCTETS, Buffer, Call, DataType, Reply, endpoint
+from dvidcore.datatypes.base import DataType
 from dvidcore.datatypes.byterange import answer_range, check_bounds, piece
+from dvidcore.datatypes.call import JSON, OCTETS, Buffer, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.pairs import (
     FORMS,
     Pair,

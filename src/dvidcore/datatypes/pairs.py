@@ -15,8 +15,8 @@ import orjson
 
 from dvidcore import wire
 from dvidcore.datatypes.arguments import switch
-from dvidcore.datatypes.base import JSON, OCTETS, Body, Buffer, Reply
 from dvidcore.datatypes.byterange import check_bounds
+from dvidcore.datatypes.call import JSON, OCTETS, Body, Buffer, Reply
 from dvidcore.errors import BadRequest
 
 Pair = tuple[str, Buffer | None]

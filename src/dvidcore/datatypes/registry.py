@@ -12,7 +12,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from dvidcore.datatypes.base import Call, DataType
+from dvidcore.datatypes.base import DataType
+from dvidcore.datatypes.call import Call
 from dvidcore.errors import BadRequest
 from dvidcore.repos.conflicts import depth_first
 from dvidcore.storage.versioned import Ancestry

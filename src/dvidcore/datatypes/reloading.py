@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from dvidcore.datatypes.base import Call
+from dvidcore.datatypes.call import Call
 from dvidcore.mutations import log as mutation_log
 from dvidcore.storage.engine import Batch, Snapshot
 from dvidcore.storage.keys import prefix_range, version_bytes, version_of

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 from urllib.parse import unquote_plus
 
-from dvidcore.datatypes.base import Endpoint
+from dvidcore.datatypes.endpoints import Endpoint
 from dvidcore.errors import BadRequest, DvidError, MethodNotAllowed
 
 Parser = Callable[[str, str], Any]

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvidcore.datatypes.base import BytesBody
+from dvidcore.datatypes.call import BytesBody
 from dvidcore.datatypes.imageblk import ImageBlock
 from dvidcore.geometry import ZYX
 from dvidcore.local.selection import Extents
 from dvidcore.local.volume import NOTHING, Volume, half_open
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.call import Call
 
 
 class ImageVolume(Volume):

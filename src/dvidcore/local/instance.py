@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 
 import orjson
 
-from dvidcore.datatypes.base import Buffer, BytesBody, DataType, Reply
+from dvidcore.datatypes.base import DataType
+from dvidcore.datatypes.call import Buffer, BytesBody, Reply
 from dvidcore.datatypes.registry import datatype
 from dvidcore.datatypes.routing import Table, parse_query
 from dvidcore.errors import BadRequest, DvidError, NotFound

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from dvidcore import wire
-from dvidcore.datatypes.base import Buffer, BytesBody
+from dvidcore.datatypes.call import Buffer, BytesBody
 from dvidcore.datatypes.keyvalue import KeyValue as KeyValueType
 from dvidcore.errors import BadRequest, NotFound
 from dvidcore.local.instance import Instance, whole

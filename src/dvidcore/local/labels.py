@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 from numpy.typing import ArrayLike, NDArray
 
-from dvidcore.datatypes.base import BytesBody
+from dvidcore.datatypes.call import BytesBody
 from dvidcore.datatypes.labels import counters, ingest, points
 from dvidcore.datatypes.labels.lists import LISTED
 from dvidcore.datatypes.labels.reader import BlockReader
@@ -21,7 +21,7 @@ from dvidcore.local.selection import Extents
 from dvidcore.local.volume import NOTHING, Volume, half_open, scaled
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.call import Call
     from dvidcore.local.node import Node
 
 

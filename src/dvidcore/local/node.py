@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from dvidcore.datatypes.base import Body, Call, DataType
+from dvidcore.datatypes.base import DataType
+from dvidcore.datatypes.call import Body, Call
 from dvidcore.errors import Locked, NotFound
 from dvidcore.local.instance import bind
 from dvidcore.versions import branch_title

@@ -17,7 +17,7 @@ from dvidcore.local.instance import Instance
 from dvidcore.local.selection import Extents, Selection, select, stride
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.call import Call
 
 NOTHING: Extents = (slice(0, 0), slice(0, 0), slice(0, 0))
 

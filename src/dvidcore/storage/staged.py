@@ -6,7 +6,8 @@ process or by :func:`recover` at the next start; before, it never happened. Carr
 their place in batches of bounded size, and the last batch, which is the caller's ``final`` one, removes the record.
 
 While it is carried out, which is the only time, readers can see a part of a large write: the caller keeps other writers
-off its keys until ``commit`` returns, and puts what makes the write visible into the final batch.
+of its process off its keys until ``commit`` returns, and puts what makes the write visible into the final batch. The
+writers of other processes compute from a snapshot that is ``whole``.
 
 Rows, under STAGE + id (8 random bytes) + sequence (4 bytes, big-endian):
 
@@ -19,17 +20,22 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from dvidcore import errors
-from dvidcore.storage.engine import Batch, Engine, Key, Value
+from dvidcore.storage.engine import Batch, Engine, Key, Snapshot, Value
 from dvidcore.storage.keys import STAGE, prefix_range
 
 LIMIT = 48 << 20
 ROW_BYTES = 4 << 20
 """About how much a row of operations holds; a single larger value makes a larger row."""
+
+_PATIENCE = 300
+"""Seconds that a writer waits for one large write of another process."""
+_PAUSE = 0.01
 
 _ID_BYTES = 8
 _INTENDED, _COMMITTED = b"I", b"C"
@@ -194,6 +200,39 @@ def recover(engine: Engine) -> Recovery:
         else:
             engine.delete_range(first, start)
             undone += 1
+
+
+def whole(engine: Engine) -> Snapshot:
+    """A snapshot for a writer to compute from: it shows no large write of another process half carried out.
+
+    Waits for those under way, and finishes what dead processes left. What commits later changes the guard that the
+    writer reads from the snapshot. Raises ``StoreError`` where a write takes too long.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        snapshot = engine.snapshot()
+        owner = _under_way(snapshot) if engine.shared else None
+        if owner is None:
+            return snapshot
+        snapshot.close()
+        if not _lives(owner):
+            recover(engine)
+        elif time.monotonic() < deadline:
+            time.sleep(_PAUSE)
+        else:
+            raise errors.StoreError(f"another process ({owner}) has been carrying out a large write for too long")
+
+
+def _under_way(snapshot: Snapshot) -> str | None:
+    """The owner of a write that is committed and not yet carried out, but for this process, which has locks for it."""
+    start, stop = prefix_range(STAGE)
+    while (key := next(snapshot.scan(start, stop, keys_only=True), None)) is not None:
+        first, start = prefix_range(key[: 1 + _ID_BYTES])
+        value = snapshot.get(first + _sequence.pack(0))
+        record = None if value is None else _Record.decode(bytes(value))
+        if record is not None and record.committed and record.owner != _owner():
+            return record.owner
+    return None
 
 
 def _carry_out(engine: Engine, identity: bytes, record: _Record, sync: bool) -> None:

@@ -18,7 +18,8 @@ from dvidcore.datatypes.annotation.edit import Edit
 from dvidcore.datatypes.annotation.elements import Item, Place
 from dvidcore.datatypes.annotation.lists import points
 from dvidcore.datatypes.annotation.rows import Zyx
-from dvidcore.datatypes.base import Call, DataType
+from dvidcore.datatypes.base import DataType
+from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.following import LabelChange
 from dvidcore.datatypes.labels.engine import LabelEngine
 from dvidcore.datatypes.labels.points import labels_at

@@ -16,7 +16,7 @@ from dvidcore.datatypes.annotation import bodies, reload
 from dvidcore.datatypes.annotation.edit import Edit
 from dvidcore.datatypes.annotation.lists import ElementList
 from dvidcore.datatypes.annotation.rows import Pairs
-from dvidcore.datatypes.base import Call
+from dvidcore.datatypes.call import Call
 from dvidcore.storage.keys import instance_range, prefix_range
 from dvidcore.storage.versioned import KeyConflict, View
 

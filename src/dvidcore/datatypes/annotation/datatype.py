@@ -11,7 +11,9 @@ from dvidcore.datatypes.annotation import bodies, checking, reading, reload, set
 from dvidcore.datatypes.annotation.edit import Edit
 from dvidcore.datatypes.annotation.rows import Rows, unpack_size
 from dvidcore.datatypes.arguments import choice, flag, text
-from dvidcore.datatypes.base import JSON, Call, DataType, Reply, endpoint
+from dvidcore.datatypes.base import DataType
+from dvidcore.datatypes.call import JSON, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.following import Change, Guard, LabelChange
 from dvidcore.datatypes.reloading import Reloads
 from dvidcore.datatypes.roi import region

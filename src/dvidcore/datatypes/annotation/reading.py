@@ -13,7 +13,7 @@ from dvidcore import codecs
 from dvidcore.datatypes.annotation.elements import Item, Place, place_of
 from dvidcore.datatypes.annotation.lists import ElementList, inside, points, texts
 from dvidcore.datatypes.annotation.rows import Zyx, block_of
-from dvidcore.datatypes.base import JSON, Buffer, Reply
+from dvidcore.datatypes.call import JSON, Buffer, Reply
 from dvidcore.geometry import INT32_MAX, INT32_MIN, ZYX, BlockBox
 from dvidcore.storage.keys import kind_range, prefix_end, prefix_range, zyx_array, zyx_key, zyx_keys, zyx_of
 from dvidcore.storage.versioned import View

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from dvidcore.datatypes.annotation import bodies, writing
 from dvidcore.datatypes.annotation.edit import Edit
 from dvidcore.datatypes.annotation.rows import block_of, body_of, tag_of
-from dvidcore.datatypes.base import Call
+from dvidcore.datatypes.call import Call
 from dvidcore.storage.engine import Batch
 from dvidcore.storage.keys import prefix_range
 

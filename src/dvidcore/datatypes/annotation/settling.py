@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from dvidcore.datatypes.annotation import reload, writing
 from dvidcore.datatypes.annotation.edit import Edit
 from dvidcore.datatypes.annotation.rows import TAG, Zyx, block_of
-from dvidcore.datatypes.base import Call
+from dvidcore.datatypes.call import Call
 from dvidcore.storage.engine import Batch
 from dvidcore.storage.keys import VERSION_BYTES, kind_range, prefix_end, prefix_range, version_bytes
 from dvidcore.storage.versioned import KeyConflict, VersionedBatch

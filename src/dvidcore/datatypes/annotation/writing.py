@@ -14,7 +14,7 @@ from dvidcore.datatypes.annotation.edit import Edit
 from dvidcore.datatypes.annotation.elements import Item, Place, parse, position_of
 from dvidcore.datatypes.annotation.lists import points
 from dvidcore.datatypes.annotation.rows import Zyx, pack_u64, unpack_u64
-from dvidcore.datatypes.base import Call
+from dvidcore.datatypes.call import Call
 from dvidcore.errors import BadRequest, GuardFailed
 from dvidcore.geometry import UINT64_MAX, ZYX, parse_int, parse_ints
 from dvidcore.mutations import log

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore.datatypes.background import Progress, Task
-from dvidcore.datatypes.base import JSON, Call, endpoint
+from dvidcore.datatypes.call import JSON, Call
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.imageblk.downres import halved, scale_settings
 from dvidcore.datatypes.imageblk.extents import Extents
 from dvidcore.datatypes.imageblk.volumes import ImageVolumes

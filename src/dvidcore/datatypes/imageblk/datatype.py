@@ -10,7 +10,9 @@ from typing import Any
 
 from dvidcore import codecs
 from dvidcore.datatypes.arguments import choice, flag, text
-from dvidcore.datatypes.base import OCTETS, Buffer, Call, DataType, Reply, endpoint
+from dvidcore.datatypes.base import DataType
+from dvidcore.datatypes.call import OCTETS, Buffer, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.imageblk.chain import Chain
 from dvidcore.datatypes.imageblk.extents import Extents
 from dvidcore.datatypes.imageblk.stored import PART, SLAB, coordinates

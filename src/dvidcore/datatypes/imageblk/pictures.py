@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dvidcore import images
-from dvidcore.datatypes.base import Reply
+from dvidcore.datatypes.call import Reply
 from dvidcore.errors import BadRequest
 
 JPEG_SIDE = 65_500

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
 
-from dvidcore.datatypes.base import Body, Call, DataType, Reply, Setting, endpoint
+from dvidcore.datatypes.base import DataType, Setting
+from dvidcore.datatypes.call import Body, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.following import tell
 from dvidcore.datatypes.imageblk import extents as ext
 from dvidcore.datatypes.imageblk.change import ImageChange

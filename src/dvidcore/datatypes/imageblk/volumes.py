@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from dvidcore import images
 from dvidcore.datatypes.arguments import flag, integer, text
-from dvidcore.datatypes.base import OCTETS, Call, Reply, endpoint
+from dvidcore.datatypes.call import OCTETS, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.imageblk import oblique, pictures, planes
 from dvidcore.datatypes.imageblk.extents import Extents
 from dvidcore.datatypes.imageblk.pictures import JPEG_SIDE

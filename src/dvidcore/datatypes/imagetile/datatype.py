@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore import images
-from dvidcore.datatypes.base import Call, Reply, endpoint
+from dvidcore.datatypes.call import Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.imageblk import planes
 from dvidcore.datatypes.imageblk.pictures import answer
 from dvidcore.datatypes.imageblk.planes import Plane

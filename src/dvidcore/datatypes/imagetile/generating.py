@@ -10,7 +10,8 @@ import orjson
 
 from dvidcore.datatypes.arguments import Query
 from dvidcore.datatypes.background import Progress, Task
-from dvidcore.datatypes.base import JSON, Call, endpoint
+from dvidcore.datatypes.call import JSON, Call
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.imageblk.extents import Extents
 from dvidcore.datatypes.imageblk.planes import Plane
 from dvidcore.datatypes.imagetile import generate, pictures

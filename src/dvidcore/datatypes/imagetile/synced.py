@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, product
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dvidcore.datatypes.base import Call
+from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.following import Change, Guard
 from dvidcore.datatypes.imageblk.change import ImageChange
 from dvidcore.datatypes.imageblk.planes import Plane

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from dvidcore import images
 from dvidcore.datatypes.arguments import flag
-from dvidcore.datatypes.base import JSON, Call, DataType, Reply, Setting, endpoint
+from dvidcore.datatypes.base import DataType, Setting
+from dvidcore.datatypes.call import JSON, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.imageblk import ImageBlock, planes
 from dvidcore.datatypes.imageblk.pictures import JPEG_SIDE
 from dvidcore.datatypes.imageblk.planes import Plane

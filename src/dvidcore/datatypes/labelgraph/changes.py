@@ -27,7 +27,8 @@ from dvidcore.storage.keys import version_bytes
 from dvidcore.storage.staged import StagedWrite
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Call, DataType
+    from dvidcore.datatypes.base import DataType
+    from dvidcore.datatypes.call import Call
 
 T = TypeVar("T")
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from dvidcore.datatypes.arguments import choice, flag
-from dvidcore.datatypes.base import JSON, OCTETS, Buffer, Call, DataType, Reply, endpoint
+from dvidcore.datatypes.base import DataType
+from dvidcore.datatypes.call import JSON, OCTETS, Buffer, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.labelgraph import changes, forms, transactions
 from dvidcore.datatypes.labelgraph.changes import Change, Writer
 from dvidcore.datatypes.labelgraph.forms import Graph

@@ -19,7 +19,7 @@ from dvidcore.datatypes.labelgraph.rows import Owner, number_of, pack_u64
 from dvidcore.errors import BadRequest
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.call import Call
     from dvidcore.storage.engine import Snapshot
 
 MOST = 1000

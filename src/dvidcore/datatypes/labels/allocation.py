@@ -14,7 +14,7 @@ from dvidcore.errors import BadRequest
 from dvidcore.geometry import UINT64_MAX
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.call import Call
     from dvidcore.datatypes.labels.engine import LabelEngine
 
 MOST = 1 << 48

@@ -17,7 +17,7 @@ from dvidcore.repos import blobs
 from dvidcore.storage.keys import zyx_keys
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.call import Call
     from dvidcore.datatypes.labels.engine import LabelEngine
 
 _LARGEST_RECORD = 980 << 10

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
-from dvidcore.datatypes.base import Call, DataType
+from dvidcore.datatypes.base import DataType
+from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.labels import checks, settling
 from dvidcore.datatypes.labels.index import BodyIndex
 from dvidcore.datatypes.labels.known import KnownBodies

@@ -13,7 +13,7 @@ import numpy as np
 
 from dvidcore import blocks
 from dvidcore.datatypes import following
-from dvidcore.datatypes.base import Call
+from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.following import Guard, LabelChange
 from dvidcore.datatypes.labels import counters, points, stored
 from dvidcore.datatypes.labels.downres import halved

@@ -15,7 +15,7 @@ from dvidcore.storage.keys import prefix_end
 from dvidcore.storage.versioned import VersionedBatch, View
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.call import Call
     from dvidcore.datatypes.labels.engine import LabelEngine
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from dvidcore.datatypes.arguments import Query, choice, flag, integer, text
-from dvidcore.datatypes.base import JSON, OCTETS, Call, Reply, endpoint
+from dvidcore.datatypes.call import JSON, OCTETS, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.labels import counters, ingest, inputs, lists, points, properties, sparse, streams
 from dvidcore.datatypes.labels.engine import LabelEngine
 from dvidcore.datatypes.labels.index import Columns

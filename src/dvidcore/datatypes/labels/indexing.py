@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore import labels
-from dvidcore.datatypes.base import Call
+from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.labels import stored
 from dvidcore.datatypes.labels.rows import SURFACE_BYTES, BodyRecord
 from dvidcore.errors import BadRequest

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore import labels
-from dvidcore.datatypes.base import Buffer
+from dvidcore.datatypes.call import Buffer
 from dvidcore.datatypes.labels.index import Columns
 from dvidcore.datatypes.labels.rows import BodyRecord
 from dvidcore.errors import BadRequest
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.call import Call
     from dvidcore.datatypes.labels.engine import LabelEngine
 
 MOST = 50_000

@@ -20,7 +20,7 @@ from isal import igzip
 from numpy.typing import NDArray
 
 from dvidcore import blocks, codecs
-from dvidcore.datatypes.base import Body, Call
+from dvidcore.datatypes.call import Body, Call
 from dvidcore.datatypes.labels import counters, stored
 from dvidcore.datatypes.labels.downres import coarser
 from dvidcore.datatypes.labels.generations import tiles_of

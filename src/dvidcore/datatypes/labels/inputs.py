@@ -15,7 +15,7 @@ from dvidcore.errors import BadRequest
 from dvidcore.geometry import INT32_MAX, INT32_MIN
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Body
+    from dvidcore.datatypes.call import Body
 
 
 def _json_list(body: Body, digest: str, what: str) -> list[Any]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dvidcore.datatypes.labels.rows import unpack_u64
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.call import Call
     from dvidcore.datatypes.labels.rows import Rows
     from dvidcore.storage.versioned import Ancestry
 

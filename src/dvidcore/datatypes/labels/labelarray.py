@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from dvidcore.datatypes.arguments import text
-from dvidcore.datatypes.base import JSON, OCTETS, Call, Reply, Setting, endpoint
+from dvidcore.datatypes.base import Setting
+from dvidcore.datatypes.call import JSON, OCTETS, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.labels import inputs, lists, properties, sparse, streams
 from dvidcore.datatypes.labels.indexed import BOUNDS, bounds_of, missing
 from dvidcore.datatypes.labels.reader import BlockReader

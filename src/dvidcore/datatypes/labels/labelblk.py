@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dvidcore.datatypes.arguments import choice
-from dvidcore.datatypes.base import OCTETS, Call, Reply, Setting, endpoint
+from dvidcore.datatypes.base import Setting
+from dvidcore.datatypes.call import OCTETS, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.following import Change, Guard, LabelChange
 from dvidcore.datatypes.labels import follow, properties, settling
 from dvidcore.datatypes.labels.counters import extents

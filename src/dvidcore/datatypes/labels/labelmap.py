@@ -7,7 +7,9 @@ from typing import Any, ClassVar
 import orjson
 
 from dvidcore.datatypes.arguments import flag, integer, text
-from dvidcore.datatypes.base import JSON, OCTETS, TEXT, Call, Reply, Setting, endpoint
+from dvidcore.datatypes.base import Setting
+from dvidcore.datatypes.call import JSON, OCTETS, TEXT, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.labels import former, indices, ingest, inputs, lists, posted, properties, sparse
 from dvidcore.datatypes.labels.indexed import missing
 from dvidcore.datatypes.labels.mutable import MutableBodies

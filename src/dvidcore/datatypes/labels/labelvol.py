@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dvidcore.datatypes.base import OCTETS, Call, Reply, Setting, endpoint
+from dvidcore.datatypes.base import Setting
+from dvidcore.datatypes.call import OCTETS, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.following import Change, Guard, LabelChange
 from dvidcore.datatypes.labels import counters, follow, patch, points, properties, sparse
 from dvidcore.datatypes.labels.cut_runs import CutVolume

@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from dvidcore.datatypes.base import Buffer
+from dvidcore.datatypes.call import Buffer
 from dvidcore.datatypes.labels.index import Columns
 from dvidcore.datatypes.labels.rows import BODY_OFFSET, INDEX_ZYX_OFFSET
 from dvidcore.geometry import UINT64_MAX, ZYX
@@ -18,7 +18,7 @@ from dvidcore.labels import totals, unpack_rows
 from dvidcore.storage.keys import prefix_end
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.call import Call
     from dvidcore.datatypes.labels.engine import LabelEngine
 
 LISTED = 10_000_000

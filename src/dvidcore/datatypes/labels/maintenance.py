@@ -18,7 +18,7 @@ from dvidcore.storage.engine import Batch
 from dvidcore.storage.keys import VERSION_BYTES, prefix_end, prefix_range, u64_of, version_bytes, zyx_of
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Buffer, Call
+    from dvidcore.datatypes.call import Buffer, Call
     from dvidcore.datatypes.labels.engine import LabelEngine
     from dvidcore.storage.engine import Snapshot
 

@@ -26,7 +26,7 @@ from dvidcore.storage.keys import prefix_end
 from dvidcore.storage.versioned import Ancestry, KeyConflict, View
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.call import Call
 
 Labels = NDArray[np.uint64]
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore import labels
-from dvidcore.datatypes.base import Call
+from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.labels import inputs
 from dvidcore.datatypes.labels.rows import INDEX_ZYX_OFFSET, SURFACE_BYTES, BodyRecord, pack_u64
 from dvidcore.datatypes.labels.transaction import Transaction, write

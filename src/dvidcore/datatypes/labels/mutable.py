@@ -7,7 +7,8 @@ from typing import Any
 import orjson
 
 from dvidcore.datatypes.arguments import integer, text
-from dvidcore.datatypes.base import JSON, Call, Reply, endpoint
+from dvidcore.datatypes.call import JSON, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.labels import allocation, cleave, merge, records, renumber
 from dvidcore.datatypes.labels.splittable import SplittableBodies
 from dvidcore.datatypes.labels.voxels import THROTTLE

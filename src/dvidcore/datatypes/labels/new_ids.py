@@ -9,7 +9,7 @@ from dvidcore.datatypes.labels import counters
 from dvidcore.errors import BadRequest
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.call import Call
     from dvidcore.datatypes.labels.engine import LabelEngine
     from dvidcore.datatypes.labels.transaction import Transaction
     from dvidcore.storage.engine import Snapshot

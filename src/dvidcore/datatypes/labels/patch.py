@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore import blocks, budget
-from dvidcore.datatypes.base import Call
+from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.labels import stored
 from dvidcore.datatypes.labels.index import Columns
 from dvidcore.datatypes.labels.indexing import Counts, index_changes

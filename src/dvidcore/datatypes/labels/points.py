@@ -13,7 +13,7 @@ from dvidcore.datatypes.labels.reader import BlockReader, Stored
 from dvidcore.geometry import ZYX
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.call import Call
     from dvidcore.datatypes.labels.engine import LabelEngine
 
 _BATCH = 512

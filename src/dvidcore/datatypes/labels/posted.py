@@ -18,7 +18,7 @@ from dvidcore.errors import BadRequest
 from dvidcore.storage.keys import prefix_end, zyx_keys
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Buffer, Call
+    from dvidcore.datatypes.call import Buffer, Call
     from dvidcore.datatypes.labels.engine import LabelEngine
 
 

@@ -23,7 +23,7 @@ from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX, parse_int
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.call import Call
     from dvidcore.datatypes.labels.engine import LabelEngine
     from dvidcore.storage.versioned import View
 

@@ -20,7 +20,7 @@ from dvidcore.pool import ordered_map
 from dvidcore.storage.keys import TYPE_KEY_OFFSET, prefix_end, zyx_key, zyx_of
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.call import Call
     from dvidcore.datatypes.labels.engine import LabelEngine
     from dvidcore.datatypes.roi.region import Region
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
-from dvidcore.datatypes.base import Call
+from dvidcore.datatypes.call import Call
 from dvidcore.errors import BadRequest
 from dvidcore.mutations import log
 from dvidcore.repos import blobs
@@ -16,7 +16,7 @@ from dvidcore.storage.engine import Batch
 from dvidcore.storage.versioned import View
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Buffer
+    from dvidcore.datatypes.call import Buffer
     from dvidcore.datatypes.labels.engine import LabelEngine
 
 Record = dict[str, Any]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore import budget, labels
-from dvidcore.datatypes.base import Call, Reply
+from dvidcore.datatypes.call import Call, Reply
 from dvidcore.datatypes.labels import inputs
 from dvidcore.datatypes.labels.chosen import pass_over
 from dvidcore.datatypes.labels.generations import tiles_of

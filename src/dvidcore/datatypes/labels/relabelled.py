@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from dvidcore.datatypes.arguments import integer, text
-from dvidcore.datatypes.base import JSON, Call, Reply, endpoint
+from dvidcore.datatypes.call import JSON, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.labels import counters, records, relabel
 from dvidcore.datatypes.labels.indexed import IndexedLabels
 from dvidcore.datatypes.labels.voxels import THROTTLE

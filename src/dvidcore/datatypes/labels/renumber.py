@@ -14,7 +14,7 @@ from dvidcore.errors import BadRequest
 from dvidcore.storage.keys import prefix_end
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.call import Call
     from dvidcore.datatypes.labels.engine import LabelEngine
 
 

@@ -14,7 +14,7 @@ from dvidcore import labels
 from dvidcore.errors import BadRequest
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Body
+    from dvidcore.datatypes.call import Body
 
 _HEADER = struct.Struct("<4B2I")
 _RUN_BYTES = 16

@@ -28,7 +28,7 @@ from dvidcore.storage.keys import VERSION_BYTES, prefix_end, prefix_range, versi
 from dvidcore.storage.versioned import KeyConflict, View
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.call import Call
     from dvidcore.datatypes.labels.engine import LabelEngine
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore import images
-from dvidcore.datatypes.base import Reply
+from dvidcore.datatypes.call import Reply
 from dvidcore.datatypes.labels.volume import Voxels
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX, parse_ints, parse_size

@@ -19,7 +19,7 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from dvidcore import codecs, labels
-from dvidcore.datatypes.base import Buffer, Reply
+from dvidcore.datatypes.call import Buffer, Reply
 from dvidcore.datatypes.labels.index import Columns
 from dvidcore.datatypes.labels.reader import BlockReader
 from dvidcore.errors import BadRequest
@@ -27,7 +27,7 @@ from dvidcore.geometry import INT32_MAX, INT32_MIN
 from dvidcore.pool import ordered_map
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.call import Call
     from dvidcore.datatypes.labels.engine import LabelEngine
 
 COLLECTED = 256 << 20

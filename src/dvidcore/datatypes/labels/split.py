@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore import blocks, budget
-from dvidcore.datatypes.base import Call
+from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.labels import stored
 from dvidcore.datatypes.labels.generations import tiles_of
 from dvidcore.datatypes.labels.index import Columns

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore import blocks, budget, codecs
-from dvidcore.datatypes.base import Buffer, Reply
+from dvidcore.datatypes.call import Buffer, Reply
 from dvidcore.datatypes.labels import stored
 from dvidcore.datatypes.labels.reader import BlockReader, Stored, spread
 from dvidcore.geometry import BlockBox

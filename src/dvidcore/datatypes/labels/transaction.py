@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore.datatypes import following
-from dvidcore.datatypes.base import Call
+from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.following import LabelChange
 from dvidcore.datatypes.labels import counters, former, points, records
 from dvidcore.datatypes.labels.entries import ROW_BYTES, Entries, joined, put_entries
@@ -270,6 +270,7 @@ class Transaction:
             for _ in range(_TRIES):
                 now = Call(call.engine, call.node, call.ancestry, user=call.user, app=call.app, admin=call.admin)
                 try:
+                    now.renew()
                     stored = now.snapshot.get(rows.next)
                     self.data.leases.observe(stored)
                     if self._spent or self._overtaken(now):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dvidcore.datatypes.arguments import choice
-from dvidcore.datatypes.base import JSON, Call, endpoint
+from dvidcore.datatypes.call import JSON, Call
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.labels.checks import body as one_body
 from dvidcore.datatypes.labels.indexed import IndexedVoxels
 from dvidcore.datatypes.labels.voxels import THROTTLE

@@ -15,7 +15,7 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from dvidcore import blocks, budget, codecs
-from dvidcore.datatypes.base import Buffer, Reply
+from dvidcore.datatypes.call import Buffer, Reply
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX, check_box
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from dvidcore import images
 from dvidcore.datatypes.arguments import Query, choice, flag, integer, text
-from dvidcore.datatypes.base import JSON, OCTETS, Call, Reply, endpoint
+from dvidcore.datatypes.call import JSON, OCTETS, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.labels import ingest, inputs, points, properties, slices, streams, volume
 from dvidcore.datatypes.labels.engine import LabelEngine
 from dvidcore.datatypes.labels.reader import BlockReader

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dvidcore.datatypes.annotation.checking import written_versions
-from dvidcore.datatypes.base import Call
+from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.labelsz import counts, recount
 from dvidcore.datatypes.labelsz.counts import ALL_SYNAPSES, Key
 from dvidcore.geometry import UINT64_MAX

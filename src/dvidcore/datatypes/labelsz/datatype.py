@@ -17,7 +17,9 @@ from dvidcore.datatypes.annotation.datatype import Annotation
 from dvidcore.datatypes.annotation.reading import answer
 from dvidcore.datatypes.annotation.rows import pack_u64, unpack_u64
 from dvidcore.datatypes.arguments import integer
-from dvidcore.datatypes.base import JSON, Call, DataType, Reply, Setting, endpoint
+from dvidcore.datatypes.base import DataType, Setting
+from dvidcore.datatypes.call import JSON, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.following import Change, Counted, ElementChange, Guard
 from dvidcore.datatypes.labelsz import checking, counts, recount
 from dvidcore.datatypes.labelsz.counts import INDEX_TYPES, Key, Rows, index_type

@@ -12,7 +12,7 @@ from dvidcore import codecs
 from dvidcore.datatypes.annotation.lists import ElementList, points
 from dvidcore.datatypes.annotation.rows import BODY, body_of
 from dvidcore.datatypes.annotation.settling import written
-from dvidcore.datatypes.base import Call
+from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.labelsz import counts
 from dvidcore.datatypes.labelsz.counts import ALL_SYNAPSES, COUNT, RANK, SYNAPTIC, Key, key_of
 from dvidcore.datatypes.pending import erase

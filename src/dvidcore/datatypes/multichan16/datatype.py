@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore import images
-from dvidcore.datatypes.base import JSON, Call, DataType, Reply, endpoint
+from dvidcore.datatypes.base import DataType
+from dvidcore.datatypes.call import JSON, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.imageblk import planes
 from dvidcore.datatypes.imageblk.extents import Extents
 from dvidcore.datatypes.imageblk.pictures import answer

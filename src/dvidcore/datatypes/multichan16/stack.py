@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from dvidcore.datatypes.base import Body
+from dvidcore.datatypes.call import Body
 from dvidcore.datatypes.imageblk.elements import UINT8, UINT16, Element
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from dvidcore.datatypes.base import Buffer
+from dvidcore.datatypes.call import Buffer
 from dvidcore.datatypes.neuronjson import _members
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import UINT64_MAX

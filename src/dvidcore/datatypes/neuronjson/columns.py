@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from dvidcore.datatypes.base import Buffer
+from dvidcore.datatypes.call import Buffer
 from dvidcore.datatypes.neuronjson import _members
 from dvidcore.datatypes.neuronjson.annotation import BODYID_TEXT, MAIN, TIMES, USERS, Fields, Selection, span
 

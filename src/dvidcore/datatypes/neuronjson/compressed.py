@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from isal import isal_zlib
 
-from dvidcore.datatypes.base import Buffer, Reply
+from dvidcore.datatypes.call import Buffer, Reply
 
 _LEVEL = 1
 _GZIP = 31  # zlib's name for windows of 32 KB in a gzip member

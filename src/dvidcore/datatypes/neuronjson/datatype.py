@@ -14,7 +14,8 @@ import orjson
 from dvidcore import codecs
 from dvidcore.datatypes import pairs
 from dvidcore.datatypes.arguments import switch, text
-from dvidcore.datatypes.base import JSON, OCTETS, Buffer, Call, Reply, endpoint
+from dvidcore.datatypes.call import JSON, OCTETS, Buffer, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.neuronjson import query as queries
 from dvidcore.datatypes.neuronjson.annotation import (
     BODYID,

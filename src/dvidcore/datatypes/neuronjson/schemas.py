@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dvidcore import codecs
-from dvidcore.datatypes.base import JSON, Call, DataType, Reply, endpoint
+from dvidcore.datatypes.base import DataType
+from dvidcore.datatypes.call import JSON, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.neuronjson.rows import Rows
 from dvidcore.datatypes.neuronjson.schema import Checker, compiled
 from dvidcore.datatypes.neuronjson.writing import Changes, Writer

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore import codecs
-from dvidcore.datatypes.base import Buffer, Call
+from dvidcore.datatypes.call import Buffer, Call
 from dvidcore.datatypes.neuronjson.annotation import MAIN, Fields, fields_of
 from dvidcore.datatypes.neuronjson.columns import Builder, Table
 from dvidcore.datatypes.neuronjson.rows import REMEMBERED, Changed, Rows, body_of, unpack_u64

@@ -18,7 +18,8 @@ from dvidcore.storage.staged import StagedWrite
 from dvidcore.storage.versioned import View
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Call, DataType
+    from dvidcore.datatypes.base import DataType
+    from dvidcore.datatypes.call import Call
 
 PATIENCE = 30.0
 """Seconds to wait for a large write of another process."""

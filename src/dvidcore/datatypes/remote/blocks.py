@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from dvidcore import codecs, images
 from dvidcore.datatypes.arguments import choice, flag, integer, text
-from dvidcore.datatypes.base import OCTETS, Buffer, Call, Reply, endpoint
+from dvidcore.datatypes.call import OCTETS, Buffer, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.imageblk import pictures
 from dvidcore.datatypes.imageblk.volumes import MAX_BUFFER
 from dvidcore.datatypes.labels import inputs

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from dvidcore import images
 from dvidcore.datatypes.arguments import choice, integer, text
-from dvidcore.datatypes.base import JSON, OCTETS, Call, Reply, endpoint
+from dvidcore.datatypes.call import JSON, OCTETS, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.imageblk import oblique, pictures, planes
 from dvidcore.datatypes.imageblk.planes import Plane
 from dvidcore.datatypes.imageblk.volumes import MAX_IMAGE

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from dvidcore import images
 from dvidcore.datatypes.arguments import choice, integer
-from dvidcore.datatypes.base import OCTETS, Call, DataType, Reply, Setting, endpoint
+from dvidcore.datatypes.base import DataType, Setting
+from dvidcore.datatypes.call import OCTETS, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.imageblk import planes
 from dvidcore.datatypes.imageblk.planes import Plane
 from dvidcore.datatypes.imageblk.volumes import MAX_IMAGE

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dvidcore.datatypes.base import Call, endpoint
+from dvidcore.datatypes.call import Call
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.imageblk import ImageBlock
 from dvidcore.datatypes.imageblk import extents as ext
 from dvidcore.datatypes.imageblk.elements import Element

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import orjson
 
-from dvidcore.datatypes.base import JSON, Call, DataType, Reply, Setting, endpoint
+from dvidcore.datatypes.base import DataType, Setting
+from dvidcore.datatypes.call import JSON, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.imageblk.elements import Element
 from dvidcore.datatypes.imageblk.settings import voxel_size
 from dvidcore.datatypes.labels.volume import Voxels

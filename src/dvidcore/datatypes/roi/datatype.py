@@ -10,7 +10,9 @@ import numpy as np
 import orjson
 
 from dvidcore.datatypes.arguments import flag, integer
-from dvidcore.datatypes.base import JSON, OCTETS, Call, DataType, Reply, Setting, endpoint
+from dvidcore.datatypes.base import DataType, Setting
+from dvidcore.datatypes.call import JSON, OCTETS, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.integer_rows import integer_rows
 from dvidcore.datatypes.roi import partition, region
 from dvidcore.datatypes.roi.region import Region

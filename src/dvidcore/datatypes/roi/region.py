@@ -27,7 +27,8 @@ from dvidcore.storage.keys import data_prefix, kind_range, version_bytes, versio
 from dvidcore.storage.versioned import KeyConflict, VersionedBatch, View
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Call, DataType
+    from dvidcore.datatypes.base import DataType
+    from dvidcore.datatypes.call import Call
     from dvidcore.datatypes.checks import Examination
     from dvidcore.repos import InstanceRecord
 

@@ -13,7 +13,8 @@ from dvidcore.errors import BadRequest, Conflict
 from dvidcore.storage.versioned import KeyConflict, View
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Call, DataType
+    from dvidcore.datatypes.base import DataType
+    from dvidcore.datatypes.call import Call
     from dvidcore.repos import InstanceRecord
 
 

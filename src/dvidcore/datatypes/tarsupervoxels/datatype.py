@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dvidcore import codecs
 from dvidcore.datatypes.arguments import choice, text
-from dvidcore.datatypes.base import JSON, OCTETS, TEXT, Buffer, Call, DataType, Reply, Setting, endpoint
+from dvidcore.datatypes.base import DataType, Setting
+from dvidcore.datatypes.call import JSON, OCTETS, TEXT, Buffer, Call, Reply
+from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.labels import inputs
 from dvidcore.datatypes.pairs import TAR
 from dvidcore.datatypes.tarsupervoxels import bodies, tar

@@ -20,7 +20,7 @@ from dvidcore.storage.keys import prefix_end, prefix_range, zyx_of
 from dvidcore.storage.versioned import View
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.base import Call
+    from dvidcore.datatypes.call import Call
     from dvidcore.datatypes.labels.engine import LabelEngine
     from dvidcore.datatypes.labels.mapping import Mapped
     from dvidcore.storage.engine import Value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dvidcore.datatypes.base import Call
+from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.labels import transaction
 from dvidcore.datatypes.labels.indexing import Pair, put_rows
 from dvidcore.datatypes.labels.rows import BodyRecord

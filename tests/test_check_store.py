@@ -18,7 +18,7 @@ from dvidcore.geometry import ZYX
 from dvidcore.repos import Database
 from dvidcore.storage import open_engine
 from dvidcore.storage.engine import Batch
-from dvidcore.storage.keys import STAGE, data_prefix, kind_range, log_key, version_bytes
+from dvidcore.storage.keys import STAGE, data_prefix, instance_range, kind_range, log_key, u64_key, version_bytes
 from dvidcore.storage.versioned import KeyConflict, View
 from dvidcore.versions import DAG, Node
 from test_check import found, more_voxels
@@ -95,6 +95,31 @@ def test_values_images_and_regions_that_do_not_unpack_are_told(database: Databas
     outcome = check(database, repair=True)
     assert (outcome.serious, outcome.left) == (3, 2)
     assert client.get(f"{region}/roi").json() == [[0, 0, 0, 5]]
+
+
+def test_files_of_supervoxels_that_do_not_unpack_or_have_keys_of_none_are_told(database: Database) -> None:
+    client = Client(database)
+    meshes = client.instance(client.repo(), "meshes", "tarsupervoxels", Extension="drc", checksum="crc32")
+    for number in (5, 2**64 - 1):
+        assert client.post(f"{meshes}/supervoxel/{number}", b"a mesh").status == 200
+    assert client.post(f"{meshes}/info", {"Extension": "obj.gz"}).status == 200
+    assert client.post(f"{meshes}/supervoxel/7", b"").status == 200
+    assert found(database, strict=True) == []
+    engine = database.stores["main"]
+    files = [(key, bytes(value)) for key, value in engine.scan(*instance_range(1))]
+    assert len(files) == 3
+    batch = Batch()
+    batch.put(files[0][0], files[0][1][:-1] + b"?")
+    batch.put(files[1][0][:-4] + version_bytes(1), files[1][1])
+    batch.put(data_prefix(1, 2) + files[1][0][6:], files[1][1])
+    batch.put(data_prefix(1, 1) + b"drc\0" + bytes(8) + version_bytes(0), files[1][1])
+    batch.put(data_prefix(1, 1) + b".drc\0" + u64_key(1) + version_bytes(0), files[1][1])
+    batch.put(data_prefix(1, 1), b"")
+    engine.write(batch)
+    told = [(f.kind, f.what) for f in found(database)]
+    assert told.count(("file", "the file 5.drc")) == 1 and ("key", f"the file {2**64 - 1}.drc") in told
+    assert sum(kind == "key" and what.startswith("row ") for kind, what in told) == 4
+    assert {kind for kind, _ in told} == {"file", "key"}
 
 
 def test_images_are_checked_at_all_scales_and_their_extents_noted(database: Database) -> None:

@@ -15,8 +15,8 @@ from dvidcore.datatypes.call import JSON, OCTETS, TEXT, Buffer, Call, Reply
 from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.labels import inputs
 from dvidcore.datatypes.pairs import TAR
-from dvidcore.datatypes.tarsupervoxels import bodies, tar
-from dvidcore.datatypes.tarsupervoxels.files import Files, parse_extension
+from dvidcore.datatypes.tarsupervoxels import bodies, checking, tar
+from dvidcore.datatypes.tarsupervoxels.files import Files, name_of, parse_extension
 from dvidcore.errors import BadRequest, NotFound, TooLarge
 from dvidcore.mutations import log
 from dvidcore.storage.engine import Batch
@@ -24,6 +24,7 @@ from dvidcore.storage.staged import StagedWrite
 from dvidcore.storage.versioned import View
 
 if TYPE_CHECKING:
+    from dvidcore.datatypes.checks import Examination
     from dvidcore.repos import Database, InstanceRecord, Repo
 
 _LISTED = 10_000
@@ -71,6 +72,12 @@ class TarSupervoxels(DataType):
 
     def extended(self, view: View) -> dict[str, Any]:
         return {"Extension": self.record.settings["Extension"]}
+
+    def row_name(self, prefix_key: bytes) -> str:
+        return f"the file {name_of(prefix_key) or 'without a name'}"
+
+    def check(self, exam: Examination) -> None:
+        checking.check(exam)
 
     # -- one supervoxel ------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from dvidcore import codecs
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import UINT64_MAX
-from dvidcore.storage.keys import data_prefix, text_key, u64_key, version_bytes
+from dvidcore.storage.keys import TYPE_KEY_OFFSET, data_prefix, text_key, u64_key, u64_of, version_bytes
 
 if TYPE_CHECKING:
     from dvidcore.storage.engine import Snapshot
@@ -30,6 +30,19 @@ def parse_extension(value: str, name: str) -> str:
             f'{name}: "{value[:80]}" is not a file name extension: 1 to 64 letters, digits and "_.+-", no "." first'
         )
     return value
+
+
+def name_of(prefix_key: bytes) -> str | None:
+    """The name of the file whose row has a prefix key, as ``23.drc``; None where no file can have that key."""
+    kind, text, number = (
+        prefix_key[TYPE_KEY_OFFSET - 1 : TYPE_KEY_OFFSET],
+        prefix_key[TYPE_KEY_OFFSET:-8],
+        prefix_key[-8:],
+    )
+    extension = text[:-1].decode("ascii", "replace")
+    if kind != bytes([FILE]) or text[-1:] != b"\x00" or not _EXTENSION.fullmatch(extension) or number == bytes(8):
+        return None
+    return f"{u64_of(number, 0)}.{extension}"
 
 
 class Files:

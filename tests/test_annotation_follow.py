@@ -17,6 +17,7 @@ import pytest
 
 from annotation_model import SHAPE, SIDE, World, cells, element, step
 from apiclient import Client
+from dvidcore.checking import Finding, check
 from dvidcore.datatypes.following import INTENT
 from dvidcore.errors import StoreError
 from dvidcore.repos import Database, OneStore
@@ -236,6 +237,55 @@ def test_carrying_out_may_fail_anywhere_and_is_done_again(
     stores[store].left = writes
     apart.ask("GET", "sizes/top/5/PreSyn")  # fails, or not
     stores[store].left = -1
+    apart.agree()
+
+
+def test_a_post_is_overtaken_by_a_process_that_followed_the_labels_in_another_store() -> None:
+    """It finds nothing to move, since the elements are not there yet; but what they were to be put on is gone."""
+    engine = Overtaking()
+    stores = {"main": Memory("main"), "ann": engine, "sizes": Memory("sizes")}
+    with Database.open(stores, Apart("main")) as database:
+        world = World(database)
+        world.write(slabs())
+        world.put(element((1, 1, 1)))
+        world.agree()
+        with Database.open(stores, Apart("main")) as another:
+
+            def overtake() -> None:
+                world.merge(3, 2)
+                assert Client(another).get(f"/api/node/{world.root}/ann/label/3").json() == []
+                assert intents(world) == 0
+
+            engine.before = [overtake]
+            world.put(element((9, 1, 1), "PreSyn"), element((17, 1, 1), "PreSyn"))
+            assert not engine.before
+            world.agree()
+            assert world.findings() == []
+
+
+def test_the_check_follows_first_what_is_still_to_be_followed(apart: World) -> None:
+    apart.write(slabs())
+    apart.put(*(element((x, 1, 1), "PreSyn", ["a"]) for x in range(0, 96, 5)))
+    apart.agree()
+    apart.merge(1, 2, 3)
+    apart.write(np.full((32, 32, 32), 50, np.uint64), (1, 0, 0))
+    assert intents(apart) == 2
+    found: list[Finding] = []
+    assert check(apart.database, found.append, strict=True, instance="sizes").clean and not found
+    assert intents(apart) == 0
+    assert check(apart.database, found.append, strict=True).clean and not found
+    apart.agree()
+
+
+def test_the_check_tells_of_what_cannot_be_followed(apart: World, stores: dict[str, Breaking]) -> None:
+    apart.write(slabs())
+    apart.put(element((1, 1, 1), "PreSyn"))
+    apart.merge(2, 1)
+    stores["ann"].left = 0
+    found: list[Finding] = []
+    assert not check(apart.database, found.append).clean
+    assert [(f.instance, f.kind, f.stored) for f in found if f.serious] == [("ann", "following", "the disk is full")]
+    assert check(apart.database, strict=True).clean
     apart.agree()
 
 

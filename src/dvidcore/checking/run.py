@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dvidcore.checking.metadata import check_store
+from dvidcore.datatypes import following
+from dvidcore.datatypes.base import DataType
 from dvidcore.datatypes.checks import Examination, Finding, Progress, Report
 from dvidcore.datatypes.registry import Instances
-from dvidcore.errors import StoreError
+from dvidcore.errors import DvidError, StoreError
 from dvidcore.repos import Database, InstanceRecord, Repo
 
 MOST_ROUNDS = 64
@@ -39,7 +41,8 @@ def check(
 ) -> Outcome:
     """Looks at everything in a database, reports each disagreement, and repairs what can be recomputed if that is wanted.
 
-    Nothing else may write meanwhile. ``strict`` takes notes for disagreements; ``instance`` limits the check to the
+    Nothing else may write meanwhile. What instances were to follow in other stores, and have not yet, they follow first:
+    until then they disagree for no fault. ``strict`` takes notes for disagreements; ``instance`` limits the check to the
     instances of a name. ``progress`` is told what is looked at and how many rows more.
     """
     outcome = Outcome()
@@ -58,10 +61,20 @@ def check(
             check_store(database, name, tell, repair=repair)
     instances = Instances(database)
     for repo in list(database.repos.values()):
+        for data in instances.in_order(repo):
+            _catch_up(data, tell)
         for record in list(repo.instances.values()):
             if instance in ("", record.name):
                 _check_instance(instances, repo, record, outcome, tell, progress=progress, strict=strict, repair=repair)
     return outcome
+
+
+def _catch_up(data: DataType, tell: Report) -> None:
+    try:
+        following.catch_up(data)
+    except DvidError as e:
+        what = "what it has yet to follow of an instance in another store"
+        tell(Finding(data.repo.root, "", data.record.name, "following", what, str(e), "carried out"))
 
 
 def _check_instance(

@@ -128,7 +128,7 @@ class Instances:
     def _settling(self, repo: Repo, resolved: Collection[str]) -> Settle | None:
         """What settles the instances that derive rows, each after those that it follows. ``resolved``: by name, those
         whose conflicts the first parent wins."""
-        instances = [i for i in self._in_order(repo) if i.derives and i.record.versioned]
+        instances = [i for i in self.in_order(repo) if i.derives and i.record.versioned]
         if not instances:
             return None
 
@@ -144,7 +144,7 @@ class Instances:
 
         return settle
 
-    def _in_order(self, repo: Repo) -> list[DataType]:
+    def in_order(self, repo: Repo) -> list[DataType]:
         """The instances of a repo, each after those that it follows."""
         done: dict[str, DataType] = {}
 

@@ -108,8 +108,14 @@ class Annotation(DataType):
         node = self.repo.dag.nodes[version]
         call = Call(self.engine, node, self.database.ancestry_for(self.repo, node, self.record))
         try:
+            # Another process may be about to write what it found in the labels from before, so the generation is raised.
             writing.change(
-                self, call, lambda edit, call, batch: bodies.catch_up(self, edit, call, intents), "follow", later=True
+                self,
+                call,
+                lambda edit, call, batch: bodies.catch_up(self, edit, call, intents),
+                "follow",
+                later=True,
+                always=True,
             )
         finally:
             call.close()

@@ -37,13 +37,14 @@ def change(
     *,
     later: bool = False,
     tell: bool = True,
+    always: bool = False,
 ) -> T:
     """Calls ``make`` to fill an edit of the newest state, and writes it; answers what ``make`` answers.
 
     Where labels or another process changed meanwhile, ``make`` is called again. What it raises leaves everything as it
     was. ``message`` is what the mutation log holds beside what every record has; None for no record. Raises BadRequest
     where a reload is under way, unless this is ``later`` work on what was asked for before. Without ``tell`` followers
-    are to see for themselves.
+    are to see for themselves. ``always`` raises the generation even where nothing is to be changed.
     """
     if not later:
         following.catch_up(data)
@@ -62,7 +63,7 @@ def change(
             edit = Edit(data, view)
             batch = Batch()
             answer = make(edit, call, batch)
-            guard = finish(data, call, edit, batch, action=action, mutation=mutation, tell=tell)
+            guard = finish(data, call, edit, batch, action=action, mutation=mutation, always=always, tell=tell)
             if not len(batch):
                 return answer
             whole = None if message is None else {"Action": action, **message}

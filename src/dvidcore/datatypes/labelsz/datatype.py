@@ -152,8 +152,11 @@ class LabelSizes(DataType):
         batch.put(self.rows.generation, pack_u64(unpack_u64(stored) + 1))
         return {self.rows.generation: None if stored is None else bytes(stored)}
 
-    def change(self, call: Call, fill: Callable[[View, Batch], None]) -> None:
-        """Writes what ``fill`` puts into a batch, given the newest view; again where elements changed meanwhile."""
+    def change(self, call: Call, fill: Callable[[View, Batch], None], *, always: bool = False) -> None:
+        """Writes what ``fill`` puts into a batch, given the newest view; again where elements changed meanwhile.
+
+        ``always`` raises the generation even where nothing is to be changed.
+        """
         with self.lock, ExitStack() as waiting:
             attempts = 0
             while True:
@@ -162,7 +165,7 @@ class LabelSizes(DataType):
                 attempts += 1
                 view, batch = call.renew(), Batch()
                 fill(view, batch)
-                if not len(batch):
+                if not len(batch) and not always:
                     return
                 guard = self._guard(view, batch)
                 try:

@@ -131,7 +131,8 @@ def labels(data: LabelSizes, call: Call, wanted: Iterable[int]) -> None:
     annotation = data.annotation()
     if annotation is not None:
         for label in sorted(wanted):
-            data.change(call, _recount(data, call, annotation, label, label))
+            # Another process may be about to write a count of elements from before, so the generation is raised.
+            data.change(call, _recount(data, call, annotation, label, label), always=True)
 
 
 # -- below a merge of versions -----------------------------------------------------------------------------------------

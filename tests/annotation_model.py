@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any
 
@@ -80,31 +81,47 @@ class State:
         return [e for e in self.elements.values() if tag in e["Tags"]]
 
     def redirect(self, item: Element, new: XYZ | None) -> None:
-        """What becomes of relationships to an element that left: those of its partners and of its block."""
-        old = tuple(item["Pos"])
-        partners = {tuple(rel["To"]) for rel in item["Rels"]}
-        partners |= {pos for pos in self.elements if block_of(pos) == block_of(old)}
-        for pos in partners & self.elements.keys():
-            other = self.elements[pos]
-            kept = []
-            for rel in other["Rels"]:
-                if tuple(rel["To"]) != old:
-                    kept.append(rel)
-                elif new is not None:
-                    kept.append({**rel, "To": list(new)})
-            self.elements[pos] = {**other, "Rels": kept}
+        """What becomes of relationships to an element that left."""
+        redirect(self.elements, item, new)
 
     def ranking(self, index_type: str) -> list[dict[str, int]]:
-        kinds = ("PostSyn", "PreSyn", "Gap") if index_type == "AllSyn" else (index_type,)
-        sizes = Counter(self.body(pos) for pos, e in self.elements.items() if e["Kind"] in kinds)
-        del sizes[0]
-        return [
-            {"Label": label, "Size": size} for label, size in sorted(sizes.items(), key=lambda one: (-one[1], one[0]))
-        ]
+        return ranking(self.elements.values(), self.body, index_type)
 
 
-def block_of(pos: XYZ) -> XYZ:
-    x, y, z = (p // SIDE for p in pos)
+def redirect(elements: dict[XYZ, Element], item: Element, new: XYZ | None, side: int = SIDE) -> None:
+    """What becomes of relationships to an element that left: those of its partners and of its block."""
+    old = tuple(item["Pos"])
+    partners = {tuple(rel["To"]) for rel in item["Rels"]}
+    partners |= {pos for pos in elements if block_of(pos, side) == block_of(old, side)}
+    for pos in partners & elements.keys():
+        other = elements[pos]
+        kept = []
+        for rel in other["Rels"]:
+            if tuple(rel["To"]) != old:
+                kept.append(rel)
+            elif new is not None:
+                kept.append({**rel, "To": list(new)})
+        elements[pos] = {**other, "Rels": kept}
+
+
+def move(elements: dict[XYZ, Element], old: XYZ, new: XYZ, side: int = SIDE) -> None:
+    """Puts an element where there is none."""
+    item = elements.pop(old)
+    rels = [{**rel, "To": list(new)} if tuple(rel["To"]) == old else rel for rel in item["Rels"]]
+    elements[new] = {**item, "Pos": list(new), "Rels": rels}
+    redirect(elements, item, new, side)
+
+
+def ranking(elements: Iterable[Element], body: Callable[[XYZ], int], index_type: str) -> list[dict[str, int]]:
+    """The bodies with elements of an index type, as ``top`` answers them."""
+    kinds = ("PostSyn", "PreSyn", "Gap") if index_type == "AllSyn" else (index_type,)
+    sizes = Counter(body(tuple(e["Pos"])) for e in elements if e["Kind"] in kinds)
+    del sizes[0]
+    return [{"Label": label, "Size": size} for label, size in sorted(sizes.items(), key=lambda one: (-one[1], one[0]))]
+
+
+def block_of(pos: XYZ, side: int = SIDE) -> XYZ:
+    x, y, z = (p // side for p in pos)
     return x, y, z
 
 
@@ -162,10 +179,7 @@ class World:
 
     def move(self, old: XYZ, new: XYZ) -> None:
         self.post(f"ann/move/{underscored(old)}/{underscored(new)}")
-        item = self.state.elements.pop(old)
-        rels = [{**rel, "To": list(new)} if tuple(rel["To"]) == old else rel for rel in item["Rels"]]
-        self.state.elements[new] = {**item, "Pos": list(new), "Rels": rels}
-        self.state.redirect(item, new)
+        move(self.state.elements, old, new)
 
     def write(self, volume: np.ndarray[Any, Any], block: XYZ = (0, 0, 0), mutate: bool = True) -> None:
         """Labels of whole blocks, from a block x, y, z on."""

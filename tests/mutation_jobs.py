@@ -1,5 +1,7 @@
 """Mutations that several threads send to a labelmap that is killed, each to a region and bodies of its own.
 
+Other threads may change what follows it (``follower_jobs``).
+
 A job's requests are random, and go one after the other. What was answered, or is found in the log, is done; the model
 of the region says what follows.
 """
@@ -7,10 +9,11 @@ of the region says what follows.
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import orjson
@@ -18,7 +21,7 @@ import orjson
 from apiclient import Client
 from dvidcore import labels
 from dvidcore.geometry import ZYX
-from dvidcore.repos import Database, DatabaseOptions
+from dvidcore.repos import Database, DatabaseOptions, OneStore
 from dvidcore.storage import open_engine
 from label_model import SIDE, Block, Frame, Mask, Version
 from split_model import sparse
@@ -28,7 +31,30 @@ JOBS = 4
 OWN = 1 << 20
 """Labels that a job may choose by itself, from ``OWN * (job + 1)`` on; those that the server gives are larger."""
 OPTIONS = DatabaseOptions(allow_labelmap_split=True)
+FRAMES = [Frame((-4, 4 * (number // 2), 4 * (number % 2)), (2, 2, 2)) for number in range(JOBS)]
+"""The region of each job."""
 Record = dict[str, Any]
+
+
+class Apart(OneStore):
+    """Annotations in a store of their own."""
+
+    def store_for(self, typename: str, tags: Mapping[str, str], name_uuid: str, data_uuid: str) -> str:
+        return "apart" if typename == "annotation" else self.metadata
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a database is; ``apart``: with ``Apart``."""
+
+    folder: Path
+    engine: str
+    apart: bool = False
+
+    def opened(self) -> Database:
+        names = ("default", "apart") if self.apart else ("default",)
+        stores = {name: open_engine(self.engine, str(self.folder / name)) for name in names}
+        return Database.open(stores, Apart() if self.apart else OneStore(), options=OPTIONS)
 
 
 @dataclass
@@ -39,6 +65,8 @@ class Request:
     path: str
     body: bytes
     details: dict[str, Any]
+    instance: str = "seg"
+    verb: str = "POST"
 
     def is_told_by(self, record: Record) -> bool:
         """Whether a log record may be of this request."""
@@ -94,6 +122,19 @@ class Request:
             version.map([(split, inside), (remain, outside), (label, 0)])
 
 
+class Work(Protocol):
+    """What a thread does."""
+
+    number: int
+    sent: int
+    """How many requests were sent: it chooses the random numbers of the next."""
+
+    def next_request(self) -> Request: ...
+
+    def learn(self, client: Client, node: str, request: Request, mutation: int | None) -> None:
+        """Takes over what an acknowledged request did, whose mutation id may have been answered."""
+
+
 @dataclass
 class Job:
     """One thread's requests, and the model of its region as far as it is known."""
@@ -105,7 +146,15 @@ class Job:
 
     @classmethod
     def create(cls, number: int, root: tuple[int, str]) -> Job:
-        return cls(number, Version.root(*root, Frame((-4, 4 * (number // 2), 4 * (number % 2)), (2, 2, 2))))
+        return cls(number, Version.root(*root, FRAMES[number]))
+
+    def learn(self, client: Client, node: str, request: Request, mutation: int | None) -> None:
+        """Takes over what an acknowledged request did."""
+        record = None
+        if request.kind != "blocks":
+            records = orjson.loads(client.get(f"{node}/seg/mutations").body)
+            record = find_record(records, request, mutation, frozenset())
+        request.apply(self.version, record)
 
     def own(self, place: int) -> int:
         """A label that only this job, and only its present request, uses."""
@@ -180,7 +229,7 @@ class Progress:
     """Sent, and not acknowledged."""
 
 
-def victim(folder: Path, engine: str, path: str, jobs: list[Job], pipe: Connection) -> None:
+def victim(place: Place, node: str, jobs: Sequence[Work], pipe: Connection) -> None:
     """Does all jobs in threads of this process, over the application without a server, and reports through the pipe."""
     talk = threading.Lock()
 
@@ -188,20 +237,20 @@ def victim(folder: Path, engine: str, path: str, jobs: list[Job], pipe: Connecti
         with talk:
             pipe.send(message)
 
-    def run(job: Job) -> None:
+    def run(job: Work) -> None:
         try:
             while True:
                 request = job.next_request()
                 report("begin", job.number, request)
-                answer = client.post(f"{path}/{request.path}", request.body)
+                answer = client(request.verb, f"{node}/{request.instance}/{request.path}", request.body)
                 assert answer.status == 200, (request.kind, request.path, answer.text)
                 told = orjson.loads(answer.body) if answer.body else {}
                 report("done", job.number, told.get("MutationID"))
-                request.apply(job.version, _record(client, path, request, told.get("MutationID")))
+                job.learn(client, node, request, told.get("MutationID"))
         except Exception as e:
             report("failed", job.number, repr(e))
 
-    with Database.open({"default": open_engine(engine, str(folder))}, options=OPTIONS) as database:
+    with place.opened() as database:
         client = Client(database)
         report("ready", -1, None)
         threads = [threading.Thread(target=run, args=(job,)) for job in jobs]
@@ -209,14 +258,6 @@ def victim(folder: Path, engine: str, path: str, jobs: list[Job], pipe: Connecti
             thread.start()
         for thread in threads:
             thread.join()
-
-
-def _record(client: Client, path: str, request: Request, mutation: int | None) -> Record | None:
-    """The record of a request that was answered; None for voxels."""
-    if request.kind == "blocks":
-        return None
-    records = orjson.loads(client.get(f"{path}/mutations").body)
-    return find_record(records, request, mutation, frozenset())
 
 
 def find_record(records: list[Record], request: Request, mutation: int | None, others: frozenset[int]) -> Record | None:

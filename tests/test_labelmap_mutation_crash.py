@@ -1,7 +1,8 @@
 """kill -9 while bodies are merged, cleaved, renumbered and split, and voxels written: nothing is lost, nothing is half.
 
-After each kill the store is checked as ``dvidcore check`` does; what was answered must be there, and what was under way
-wholly or not at all: voxels of all scales, index, mapping and log.
+So it is with what follows the labelmap, and is changed meanwhile: the elements of an annotation, their counts, the files
+of supervoxels. After each kill the store is checked as ``dvidcore check`` does; what was answered must be there, and what
+was under way wholly or not at all: voxels of all scales, index, mapping and log, elements, tags, bodies, counts, files.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ import numpy as np
 import orjson
 import pytest
 
+from annotation_model import XYZ
 from apiclient import Client
 from dvidcore import labels
 from dvidcore.checking import check
+from dvidcore.datatypes.following import INTENT
 from dvidcore.repos import Database
-from dvidcore.storage import open_engine
+from dvidcore.storage.keys import kind_range
+from follower_jobs import Elements, Files, Follower, compare_elements, compare_files
 from label_model import SIDE
-from mutation_jobs import JOBS, OPTIONS, OWN, Job, Progress, Record, Request, find_record, victim
+from mutation_jobs import JOBS, OWN, Job, Place, Progress, Record, Request, find_record, victim
 from test_labelmap_writes import Index, Volume
 from victims import kill_after
 
@@ -29,37 +33,55 @@ CONFIG = {"BlockSize": f"{SIDE},{SIDE},{SIDE}", "MaxDownresLevel": "2"}
 
 
 class Store:
-    """A store with a labelmap that is mutated and killed, again and again, at one version after the other."""
+    """A store with a labelmap that is mutated and killed, again and again, at one version after the other.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    An annotation follows it, a labelsz that, and a tarsupervoxels has files of its supervoxels. ``apart``: the annotation
+    is in a store of its own.
+    """
+
+    def __init__(self, folder: Path, apart: bool) -> None:
+        self.place = Place(folder, ENGINE, apart)
         self.steps = 0
         self.kinds: set[str] = set()
-        with self.opened() as database:
+        self.intents = 0
+        """Changes that a kill left to be followed."""
+        with self.place.opened() as database:
             client = Client(database)
             self.uuid = client.repo()
             client.instance(self.uuid, "seg", "labelmap", **CONFIG)
+            client.instance(self.uuid, "ann", "annotation", sync="seg")
+            client.instance(self.uuid, "sizes", "labelsz", sync="ann")
+            client.instance(self.uuid, "meshes", "tarsupervoxels", sync="seg", Extension="drc")
             assert client.admin("POST", f"{self.path}/maxlabel/{OWN * (JOBS + 1)}").status == 200
             self.jobs = [Job.create(number, (1, self.uuid)) for number in range(JOBS)]
+        self.elements = [Elements(JOBS), Elements(JOBS + 1)]
+        self.files = Files(JOBS + 2)
         self.known: set[int] = set()
         """Mutation ids of this version whose records are accounted for."""
 
-    def opened(self) -> Database:
-        return Database.open({"default": open_engine(ENGINE, str(self.folder))}, options=OPTIONS)
+    @property
+    def followers(self) -> list[Follower]:
+        return [*self.elements, self.files]
+
+    @property
+    def node(self) -> str:
+        return f"/api/node/{self.uuid}"
 
     @property
     def path(self) -> str:
-        return f"/api/node/{self.uuid}/seg"
+        return f"{self.node}/seg"
 
     def kill(self, seconds: float, after_a_step: bool) -> None:
         """Lets a process mutate, kills it, and checks what it leaves."""
-        progress = [Progress() for _ in self.jobs]
+        works: list[Job | Follower] = [*self.jobs, *self.followers]
+        progress = [Progress() for _ in works]
+        self.files.pool = sorted({s for of_body in self.members().values() for s in of_body}) or [1]
 
         def receive(kind: str, number: int, told: Any) -> bool:
             assert kind in ("begin", "done"), (kind, number, told)
             if kind == "begin":
                 progress[number].waiting = told
-                self.jobs[number].sent += 1
+                works[number].sent += 1
                 return False
             request = progress[number].waiting
             assert request is not None
@@ -69,13 +91,32 @@ class Store:
             self.kinds.add(request.kind)
             return True
 
-        kill_after(victim, (self.folder, ENGINE, self.path, self.jobs), receive, seconds, after_a_step)
-        with self.opened() as database:
+        kill_after(victim, (self.place, self.node, works), receive, seconds, after_a_step)
+        with self.place.opened() as database:
+            self.intents += intents(database)
             outcome = check(database, print, strict=True)
             assert outcome.serious == 0
+            assert intents(database) == 0
             client = Client(database)
-            self.take(client, progress)
+            self.take(client, progress[:JOBS])
             self.compare(client)
+            for follower, of_job in zip(self.followers, progress[JOBS:], strict=True):
+                follower.settle(client, self.node, [request for request, _ in of_job.done], of_job.waiting)
+            compare_elements(client, self.node, self.elements, self.body)
+            compare_files(client, self.node, self.files, self.members())
+
+    def members(self) -> dict[int, dict[int, int]]:
+        """The supervoxels of each body, and their voxels."""
+        return {body: of_body for job in self.jobs for body, of_body in job.version.members().items()}
+
+    def body(self, pos: XYZ) -> int:
+        """The body at a position."""
+        for job in self.jobs:
+            at = tuple(p - low * SIDE for p, low in zip(reversed(pos), job.version.frame.low, strict=True))
+            level = job.version.levels[0]
+            if all(0 <= a < n for a, n in zip(at, level.shape, strict=True)):
+                return job.version.body(int(level[at]))
+        return 0
 
     def take(self, client: Client, progress: list[Progress]) -> None:
         """Finds what was done of what was sent and does it to the models."""
@@ -153,7 +194,7 @@ class Store:
 
     def next_version(self) -> None:
         """Goes on in a child version."""
-        with self.opened() as database:
+        with self.place.opened() as database:
             client = Client(database)
             client.commit(self.uuid)
             self.uuid = client.child(self.uuid)
@@ -162,12 +203,30 @@ class Store:
         self.known = set()
 
 
+def intents(database: Database) -> int:
+    """How many changes are still to be followed."""
+    records = [record for repo in database.repos.values() for record in repo.instances.values()]
+    rows = (database.engine_of(r).scan(*kind_range(r.id, INTENT), keys_only=True) for r in records)
+    return sum(1 for of_source in rows for _ in of_source)
+
+
 @pytest.mark.parametrize("kills", [100, pytest.param(500, marks=pytest.mark.slow)])
 def test_a_process_is_killed_while_bodies_change(tmp_path: Path, kills: int) -> None:
-    store, rng = Store(tmp_path / "data"), random.Random(kills)
+    store, rng = Store(tmp_path, apart=False), random.Random(kills)
     for k in range(kills):
         if k % 25 == 24:
             store.next_version()
         store.kill(rng.uniform(0, 0.2), after_a_step=k % 2 == 0)
     assert store.steps >= kills // 2
-    assert store.kinds == {"blocks", "merge", "cleave", "renumber", "split-supervoxel", "split"}
+    labels_changed = {"blocks", "merge", "cleave", "renumber", "split-supervoxel", "split"}
+    assert store.kinds == {*labels_changed, "elements", "move", "delete", "load", "file", "no-file"}
+    assert store.intents == 0
+
+
+def test_a_process_is_killed_while_labels_are_followed_in_another_store(tmp_path: Path) -> None:
+    store, rng = Store(tmp_path, apart=True), random.Random(1)
+    for k in range(15):
+        if k == 10:
+            store.next_version()
+        store.kill(rng.uniform(0, 0.2), after_a_step=k % 2 == 0)
+    assert store.intents > 0

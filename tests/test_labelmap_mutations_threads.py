@@ -329,3 +329,22 @@ def test_writers_of_followers_give_way_to_a_mutation_that_they_overtake(database
         thread.join()
     found = client.get(f"{ann}/label/1").json()
     assert sorted(element["Pos"][0] for element in found) == list(range(len(posts)))
+
+
+@pytest.mark.parametrize("writer", [same_instance, another_process])
+def test_a_mapping_that_is_posted_meanwhile_starts_a_mutation_anew(
+    world: World, writer: Callable[[World], LabelMap]
+) -> None:
+    other, found = writer(world), []
+
+    def change(attempt: Transaction) -> None:
+        found.append(attempt.mapped().body(7))
+        if len(found) == 1:
+            ask(world, other, "post_mappings", pack_mappings((9, [7])))
+        attempt.map(np.array([8], np.uint64), np.array(found[-1:], np.uint64))
+
+    call = world.call(world.open[0])
+    write(world.label, call, change, bodies=[1])
+    call.close()
+    assert found == [7, 9]
+    assert ask(world, another_process(world), "get_mapping", [7, 8], hash="", nolookup=True) == [9, 9]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from dvidcore import labels
 from dvidcore.datatypes.labels.rows import BODY_OFFSET, INDEX_ZYX_OFFSET, BodyRecord, Rows
-from dvidcore.storage.engine import Value
-from dvidcore.storage.keys import prefix_end, version_bytes, zyx_array
+from dvidcore.storage.engine import Batch, Value
+from dvidcore.storage.keys import VERSION_BYTES, prefix_end, version_bytes, zyx_array
 from dvidcore.storage.versioned import KeyConflict, View
 
 CACHED_BYTES = 64 << 20
@@ -179,20 +179,24 @@ class BodyIndex:
             self._bytes = 0
             self._forgotten += 1
 
-    def has(self, body: int, change: int) -> bool:
-        """Whether the columns of a state of a body are kept, or those of a former one and what has changed since."""
-        with self._lock:
-            return (body, change) in self._kept or (body, change) in self._steps
-
-    def changed(self, body: int, before: int, after: int, blocks: Collection[bytes]) -> None:
-        """Says in which blocks (as of ``zyx_key``) a body's rows differ between two states, named by ``change``.
+    def wrote(self, body: int, before: object, change: int, batch: Batch) -> None:
+        """Says that a batch made of a body, whose row ``state_of`` had ``before``, the state that ``change`` names.
 
         So the columns of the earlier one, where they are kept, need not be read again for the later.
         """
+        if not isinstance(before, bytes):
+            return
+        former = (body, BodyRecord.unpack(before).change)
+        with self._lock:
+            if former not in self._kept and former not in self._steps:
+                return
+        prefix = self._rows.index(body)
+        rows = (key[len(prefix) : -VERSION_BYTES] for key, _ in batch.operations if key.startswith(prefix))
+        blocks = frozenset(rows)
         with self._lock:
             if len(blocks) > _MOST_BLOCKS:
                 return
-            self._steps[body, after] = _Step((body, before), frozenset(blocks))
+            self._steps[body, change] = _Step(former, blocks)
             if len(self._steps) > _MOST_STEPS:
                 self._steps.popitem(last=False)
 

@@ -10,7 +10,7 @@ wait for nobody.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, nullcontext
 from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,17 +23,17 @@ from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.following import LabelChange
 from dvidcore.datatypes.labels import counters, former, points, records
 from dvidcore.datatypes.labels.entries import ROW_BYTES, Entries, joined, put_entries
-from dvidcore.datatypes.labels.generations import raise_generations, read_guard, tiles_of
+from dvidcore.datatypes.labels.generations import raise_again, raise_generations, read_guard, tiles_of
 from dvidcore.datatypes.labels.index import Columns, state_of
 from dvidcore.datatypes.labels.leases import Lease
 from dvidcore.datatypes.labels.mapping import Mapped
 from dvidcore.datatypes.labels.rows import BodyRecord, pack_u64, unpack_u64
 from dvidcore.errors import GuardFailed
 from dvidcore.geometry import ZYX
-from dvidcore.storage.engine import Batch, Snapshot
-from dvidcore.storage.keys import VERSION_BYTES, version_bytes
+from dvidcore.storage.engine import Batch
+from dvidcore.storage.keys import version_bytes
 from dvidcore.storage.staged import LIMIT, StagedWrite
-from dvidcore.storage.versioned import VersionedBatch
+from dvidcore.storage.versioned import VersionedBatch, View
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.labels.engine import LabelEngine
@@ -53,7 +53,7 @@ class Outcome(Enum):
     OVERTAKEN = 2
     """Something that it was computed from has changed."""
     CONTENDED = 3
-    """Writers of followers came between, again and again."""
+    """Writers of followers came between, again and again, or must not, since it will be written in parts."""
 
 
 class Transaction:
@@ -237,17 +237,17 @@ class Transaction:
             return True
         if any(not counters.holds(self.data, snapshot, lease) for lease in self._leases):
             return True
-        return bool(self._asked) and self._moved(snapshot, self.data.rows.mapped) and self._remapped()
+        return bool(self._asked) and self._remapped(view)
 
-    def _moved(self, snapshot: Snapshot, key: bytes) -> bool:
-        return snapshot.get(key) != self.view.snapshot.get(key)
-
-    def _remapped(self) -> bool:
+    def _remapped(self, view: View) -> bool:
         """Whether something that was asked of the mapping has changed, or may have."""
-        changed = self.data.mapping.changed_since(unpack_u64(self.view.snapshot.get(self.data.rows.mapped)))
-        if changed is None:
-            return True
-        return any(asked is None or bool(np.isin(asked, changed).any()) for asked in self._asked)
+        mapping, key = self.data.mapping, self.data.rows.mapped
+        before = unpack_u64(self.view.snapshot.get(key))
+        if unpack_u64(view.snapshot.get(key)) == before:
+            return False
+        mapping.seen(view)  # so that it knows of what another process wrote, and that this cannot be told apart
+        changed = mapping.changed_since(before)
+        return changed is None or any(asked is None or bool(np.isin(asked, changed).any()) for asked in self._asked)
 
     def commit_blocks(self) -> Outcome:
         """Writes the blocks and nothing else."""
@@ -259,30 +259,30 @@ class Transaction:
             return Outcome.OVERTAKEN
         return Outcome.WRITTEN
 
-    def commit(self) -> Outcome:
-        """Writes everything, while other commits of the instance wait."""
+    def commit(self, *, held: bool = False) -> Outcome:
+        """Writes everything, while other commits of the instance wait; ``held``: so do writers of its followers."""
         call, rows = self.call, self.data.rows
         with self.data.commit_lock:
             stored, indexed = call.engine.get_many([rows.next, rows.indexed])
             self.data.leases.observe(stored)
-            if indexed == self._indexed and self._write(call):
-                return Outcome.WRITTEN
+            same = indexed == self._indexed and not held  # what followers have is newer than what the call sees
+            if same and (outcome := self._write(call, held)) is not Outcome.OVERTAKEN:
+                return outcome
             for _ in range(_TRIES):
                 now = Call(call.engine, call.node, call.ancestry, user=call.user, app=call.app, admin=call.admin)
                 try:
                     now.renew()
-                    stored = now.snapshot.get(rows.next)
-                    self.data.leases.observe(stored)
+                    self.data.leases.observe(now.snapshot.get(rows.next))
                     if self._spent or self._overtaken(now):
                         return Outcome.OVERTAKEN
-                    if self._write(now):
-                        return Outcome.WRITTEN
+                    if (outcome := self._write(now, held)) is not Outcome.OVERTAKEN:
+                        return outcome
                 finally:
                     now.close()
         return Outcome.CONTENDED
 
-    def _write(self, now: Call) -> bool:
-        """Writes onto the state of ``now``; False where another process wrote meanwhile."""
+    def _write(self, now: Call, held: bool) -> Outcome:
+        """Writes onto the state of ``now``, if that is still the newest."""
         data, rows = self.data, self.data.rows
         guard = self._tiles | read_guard(now.snapshot, [rows.indexed])
         raised = list(guard)
@@ -294,15 +294,19 @@ class Transaction:
             given = max((lease.labels[-1] for lease in self._leases), default=0)
             counters.raise_maximum(data, now.view, batch.batch, self._largest, self._in_use, given=given)
         mapping = joined(self._entries)
-        guard |= self._tell(now, mapping, batch.batch)
+        for telling in self._tellings if data.has_followers() else ():
+            guard |= following.tell(data, now, telling(now, mapping), batch.batch)
         if self._records and former.kept(data):
             former.put(data, self.view, [rows.body_of(key) for key in self._seen], self._records[0][0], batch)
         told = records.append(data, now, self._records, batch.batch)
         if not len(batch.batch) and mapping is None and not self._tiles:
-            return True
+            return Outcome.WRITTEN
+        parts = batch.batch.nbytes + (0 if mapping is None else ROW_BYTES * len(mapping[0])) > LIMIT
+        large = parts or self._staged.staged
+        if large and not held and data.has_followers():
+            return Outcome.CONTENDED
         generation = unpack_u64(now.snapshot.get(rows.mapped)) + 1
-        final = self._final(batch.batch, mapping)
-        large = self._staged.staged
+        final = self._final(batch.batch, mapping, guard if parts else None)
         raise_generations(final, {key: guard[key] for key in raised})
         if mapping is not None:
             # Not in the guard, which the index's generation makes good: so it appears with the last of the mapping.
@@ -312,39 +316,34 @@ class Transaction:
             self._staged.commit(final, sync=data.database.options.sync, guard=guard)
         except GuardFailed:
             data.mapping.failed(generation)
-            return False
+            return Outcome.OVERTAKEN
         if mapping is not None:
             data.mapping.wrote(now.version, *mapping, generation)
         counted = next((value for key, value in reversed(batch.batch.operations) if key == rows.next), None)
         if counted is not None:
             data.leases.wrote(bytes(counted))
-        if large:
-            self._settle(guard)
-        self._tell_index(batch.batch)
+        if large:  # what readers beside it may have kept of a part is taken back
+            data.index.forget()
+            raise_again(data.engine, rows.indexed, guard[rows.indexed])
+        for body, change in self._put.items():
+            data.index.wrote(body, self._seen.get(rows.body(body)), change, batch.batch)
         data.publish(self.call, told)
-        return True
+        return Outcome.WRITTEN
 
-    def _tell_index(self, batch: Batch) -> None:
-        """Tells the cache of the index what has changed of the bodies that it has."""
-        data = self.data
-        for body, after in self._put.items():
-            before = self._seen.get(data.rows.body(body))
-            if isinstance(before, bytes) and data.index.has(body, change := BodyRecord.unpack(before).change):
-                prefix = data.rows.index(body)
-                rows = (key[len(prefix) : -VERSION_BYTES] for key, _ in batch.operations if key.startswith(prefix))
-                data.index.changed(body, change, after, set(rows))
+    def _final(self, batch: Batch, mapping: Entries | None, in_parts: following.Guard | None) -> Batch:
+        """What ends the write: all rows or, where it is ``in_parts``, generations and the records of bodies alone.
 
-    def _final(self, batch: Batch, mapping: Entries | None) -> Batch:
-        """What ends the write: all rows or, where they are too large, the records of bodies, and rows before them."""
+        The other rows go before them. ``in_parts`` is the guard, whose keys must change with its check.
+        """
         final = Batch()
         put: Callable[[bytes, Stored], None] = final.put
-        if batch.nbytes + (0 if mapping is None else ROW_BYTES * len(mapping[0])) <= LIMIT:
+        if in_parts is None:
             final.extend(batch)
         else:
             self._spent = True
             put = self._staged.put
             for key, value in batch.operations:
-                if self.data.rows.is_body(key):
+                if self.data.rows.is_body(key) or key in in_parts:
                     final.operations.append((key, value))
                 elif value is None:
                     self._staged.delete(key)
@@ -358,22 +357,6 @@ class Transaction:
         """Ends what the attempt holds, whatever became of it."""
         self.data.leases.release(self._leases)
         self._leases = []
-
-    def _settle(self, guard: following.Guard) -> None:
-        """After a write in parts: takes back what readers beside it may have kept of a part."""
-        indexed = self.data.rows.indexed
-        self.data.index.forget()
-        again = Batch()
-        now = pack_u64(unpack_u64(guard[indexed]) + 1)
-        again.put(indexed, pack_u64(unpack_u64(now) + 1))
-        with suppress(GuardFailed):  # another write has done so
-            self.data.engine.write(again, sync=False, guard={indexed: now})
-
-    def _tell(self, now: Call, mapping: Entries | None, batch: Batch) -> following.Guard:
-        guard: following.Guard = {}
-        for telling in self._tellings if self.data.has_followers() else ():
-            guard |= following.tell(self.data, now, telling(now, mapping), batch)
-        return guard
 
 
 def write(
@@ -391,7 +374,7 @@ def write(
     Where ``change`` was overtaken nevertheless, by another process or by voxels, it is called again, on the newest
     state. What it raises leaves everything as it was. With ``blocks_alone`` it puts blocks and nothing else.
 
-    Writers of followers do not wait for any of this; but where they come between again and again, they wait, too.
+    Writers of followers wait only where they come between again and again, or where the write is a large one.
     """
     alone = not bodies and not tiles
     held = False
@@ -402,11 +385,11 @@ def write(
                 attempt = Transaction(data, call, staged)
                 try:
                     answer = change(attempt)
-                    outcome = attempt.commit_blocks() if blocks_alone else attempt.commit()
+                    outcome = attempt.commit_blocks() if blocks_alone else attempt.commit(held=held)
                     if outcome is Outcome.CONTENDED and not alone:
                         following.hold(data, locks)
                         alone = held = True
-                        outcome = attempt.commit()
+                        outcome = attempt.commit(held=True)
                 finally:
                     attempt.release()
                 if outcome is Outcome.WRITTEN:

@@ -246,6 +246,12 @@ def test_configured_instances_keep_former_indices():
         assert child.get(f"index/5?mutid={cut}") == child.get(f"index/5?mutid={2**64 - 1}") == whole
         assert seg.get(f"index/3?mutid={cut}") == merged
         seg.refused("index/3?mutid=x")
+        pairs = [child.get(f"index/{body}") for body in (1, 2)]
+        child.post("renumber", [31, 1, 32, 2])
+        first, second = (record["MutationID"] for record in child.json("mutations")[-2:])
+        assert [child.get(f"index/{body}?mutid={second}") for body in (1, 2)] == pairs
+        assert child.get(f"index/1?mutid={first}") == pairs[0]
+        child.refused(f"index/2?mutid={first}", status=404)
 
 
 def test_others_keep_none(seg):

@@ -5,12 +5,13 @@ They are written in the mutation's batch, whole, so a mutation costs what the bo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import lz4.block
 
 from dvidcore.datatypes.labels import indices
+from dvidcore.datatypes.labels.records import Record
 from dvidcore.storage.keys import prefix_end
 from dvidcore.storage.versioned import VersionedBatch, View
 
@@ -25,13 +26,19 @@ def kept(data: LabelEngine) -> bool:
     return data.record.name in names or data.record.data_uuid in names
 
 
-def put(data: LabelEngine, view: View, bodies: Iterable[int], mutation: int, batch: VersionedBatch) -> None:
-    """Adds to the batch the indices that bodies have in the view; those that don't exist there have none."""
+def put(
+    data: LabelEngine, view: View, bodies: Iterable[int], told: Sequence[tuple[int, Record]], batch: VersionedBatch
+) -> None:
+    """Adds to the batch the indices that bodies have in the view; those that don't exist there have none.
+
+    ``told`` are the ids and records of the mutations in the batch: each pair of a renumbering is one of its own.
+    """
+    (first, _), by_body = told[0], {record.get("OrigLabel"): mutation for mutation, record in reversed(told)}
     for body in bodies:
         record, columns = data.index.record(view, body), data.index.columns(view, body)
         if record is not None and columns is not None:
             message = indices.encode(body, record, columns)
-            batch.put(data.rows.former(body, mutation), lz4.block.compress(message))
+            batch.put(data.rows.former(body, by_body.get(body, first)), lz4.block.compress(message))
 
 
 def get(data: LabelEngine, call: Call, body: int, mutation: int) -> bytes | None:

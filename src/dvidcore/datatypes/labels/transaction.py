@@ -297,7 +297,7 @@ class Transaction:
         for telling in self._tellings if data.has_followers() else ():
             guard |= following.tell(data, now, telling(now, mapping), batch.batch)
         if self._records and former.kept(data):
-            former.put(data, self.view, [rows.body_of(key) for key in self._seen], self._records[0][0], batch)
+            former.put(data, self.view, [rows.body_of(key) for key in self._seen], self._records, batch)
         told = records.append(data, now, self._records, batch.batch)
         if not len(batch.batch) and mapping is None and not self._tiles:
             return Outcome.WRITTEN

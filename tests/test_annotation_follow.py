@@ -6,7 +6,7 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
@@ -15,15 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from annotation_model import SHAPE, SIDE, World, cells, element, step
+from annotation_model import SHAPE, SIDE, World, element
 from apiclient import Client
-from dvidcore.checking import Finding, check
-from dvidcore.datatypes.following import INTENT
+from dvidcore.datatypes.annotation import rows as annotation
 from dvidcore.errors import StoreError
-from dvidcore.repos import Database, OneStore
+from dvidcore.repos import Database
 from dvidcore.storage import open_engine
 from dvidcore.storage.engine import Batch
-from dvidcore.storage.keys import data_prefix, prefix_range
 from dvidcore.storage.memory import Memory
 from server_process import ServerProcess
 
@@ -78,13 +76,15 @@ def test_posts_beside_merges_end_on_the_right_bodies(database: Database) -> None
 class Overtaking(Memory):
     """An engine in which another writer comes first, as a process over the same store would."""
 
-    def __init__(self) -> None:
+    def __init__(self, generation: int = annotation.GENERATION) -> None:
+        """``generation``: the kind of row by whose guard the writes are known that others come before."""
         super().__init__("overtaking")
+        self.generation = generation
         self.before: list[Callable[[], None]] = []
         self._between = False
 
     def write(self, batch: Batch, *, sync: bool = True, guard: Mapping[bytes, bytes | None] | None = None) -> None:
-        if guard and self.before and not self._between and any(key[5:6] == b"\x21" for key in guard):
+        if guard and self.before and not self._between and any(key[5] == self.generation for key in guard):
             self._between = True
             self.before.pop()()
             self._between = False
@@ -159,142 +159,12 @@ def test_a_write_that_fails_changes_nothing(change: str) -> None:
         world.agree()
 
 
-# -- in several stores -------------------------------------------------------------------------------------------------
-
-
-class Apart(OneStore):
-    """Labels, annotations and counts in stores of their own."""
-
-    def store_for(self, typename: str, tags: Any, name_uuid: str, data_uuid: str) -> str:
-        return {"annotation": "ann", "labelsz": "sizes"}.get(typename, self.metadata)
-
-
-@pytest.fixture
-def stores() -> dict[str, Breaking]:
-    return {name: Breaking(name) for name in ("main", "ann", "sizes")}
-
-
-@pytest.fixture
-def apart(stores: dict[str, Breaking]) -> Iterator[World]:
-    with Database.open(stores, Apart("main")) as database:
-        yield World(database)
-
-
-def intents(world: World) -> int:
-    """How many are recorded and not carried out."""
-    found = 0
-    for record in world.database.repo_of(world.root).instances.values():
-        start, stop = prefix_range(data_prefix(record.id, INTENT))
-        found += sum(1 for _ in world.database.engine_of(record).scan(start, stop, keys_only=True))
-    return found
-
-
-@pytest.mark.parametrize("seed", range(2))
-def test_followers_in_other_stores_agree_whenever_they_are_asked(apart: World, seed: int) -> None:
-    random = Random(seed)
-    apart.write(cells(random, SHAPE), mutate=False)
-    for number in range(4):
-        for _ in range(10):
-            step(apart, random)
-        apart.agree()
-        assert intents(apart) == 0
-        apart.node = random.choice(sorted(apart.states))
-        apart.branch(f"branch{number}")
-    for node in apart.states:
-        apart.agree(node)
-
-
-def test_intents_are_carried_out_after_a_restart(stores: dict[str, Breaking]) -> None:
-    with Database.open(stores, Apart("main")) as database:
-        world = World(database)
-        world.write(slabs())
-        world.put(*(element((x, 1, 1), "PreSyn", ["a"]) for x in range(0, 96, 5)))
-        world.agree()
-        world.merge(1, 2, 3)
-        world.write(np.full((32, 32, 32), 50, np.uint64), (1, 0, 0))
-        assert intents(world) == 2
-        world.branch()
-        world.merge(50, 1)
-        kept = {name: _copy(engine) for name, engine in stores.items()}
-    with Database.open(kept, Apart("main")) as database:
-        world.database, world.client = database, Client(database)
-        assert intents(world) == 3
-        for node in world.states:
-            world.agree(node)
-        assert intents(world) == 0
-
-
-@pytest.mark.parametrize("writes", range(4))
-@pytest.mark.parametrize("store", ["main", "ann", "sizes"])
-def test_carrying_out_may_fail_anywhere_and_is_done_again(
-    apart: World, stores: dict[str, Breaking], store: str, writes: int
-) -> None:
-    apart.write(slabs())
-    apart.put(*(element((x, 1, 1), "PreSyn", ["a"]) for x in range(0, 96, 5)))
-    apart.agree()
-    apart.merge(1, 2, 3)
-    apart.cleave(1, [2])
-    stores[store].left = writes
-    apart.ask("GET", "sizes/top/5/PreSyn")  # fails, or not
-    stores[store].left = -1
-    apart.agree()
-
-
-def test_a_post_is_overtaken_by_a_process_that_followed_the_labels_in_another_store() -> None:
-    """It finds nothing to move, since the elements are not there yet; but what they were to be put on is gone."""
-    engine = Overtaking()
-    stores = {"main": Memory("main"), "ann": engine, "sizes": Memory("sizes")}
-    with Database.open(stores, Apart("main")) as database:
-        world = World(database)
-        world.write(slabs())
-        world.put(element((1, 1, 1)))
-        world.agree()
-        with Database.open(stores, Apart("main")) as another:
-
-            def overtake() -> None:
-                world.merge(3, 2)
-                assert Client(another).get(f"/api/node/{world.root}/ann/label/3").json() == []
-                assert intents(world) == 0
-
-            engine.before = [overtake]
-            world.put(element((9, 1, 1), "PreSyn"), element((17, 1, 1), "PreSyn"))
-            assert not engine.before
-            world.agree()
-            assert world.findings() == []
-
-
-def test_the_check_follows_first_what_is_still_to_be_followed(apart: World) -> None:
-    apart.write(slabs())
-    apart.put(*(element((x, 1, 1), "PreSyn", ["a"]) for x in range(0, 96, 5)))
-    apart.agree()
-    apart.merge(1, 2, 3)
-    apart.write(np.full((32, 32, 32), 50, np.uint64), (1, 0, 0))
-    assert intents(apart) == 2
-    found: list[Finding] = []
-    assert check(apart.database, found.append, strict=True, instance="sizes").clean and not found
-    assert intents(apart) == 0
-    assert check(apart.database, found.append, strict=True).clean and not found
-    apart.agree()
-
-
-def test_the_check_tells_of_what_cannot_be_followed(apart: World, stores: dict[str, Breaking]) -> None:
-    apart.write(slabs())
-    apart.put(element((1, 1, 1), "PreSyn"))
-    apart.merge(2, 1)
-    stores["ann"].left = 0
-    found: list[Finding] = []
-    assert not check(apart.database, found.append).clean
-    assert [(f.instance, f.kind, f.stored) for f in found if f.serious] == [("ann", "following", "the disk is full")]
-    assert check(apart.database, strict=True).clean
-    apart.agree()
-
-
-def _copy(engine: Memory) -> Breaking:
-    copied, batch = Breaking(engine.path), Batch()
+def copied(engine: Memory) -> Breaking:
+    made, batch = Breaking(engine.path), Batch()
     for key, value in engine.scan(b"", b"\xff" * 40):
         batch.put(key, value)
-    copied.write(batch)
-    return copied
+    made.write(batch)
+    return made
 
 
 # -- kill -9 -----------------------------------------------------------------------------------------------------------
@@ -365,7 +235,7 @@ def test_reload_goes_on_after_the_death_of_the_process() -> None:
         ):
             assert "being reloaded" in world.refused(verb, f"ann/{path}", body)
         assert world.get("ann/tag/a") == []
-        kept = _copy(engine)
+        kept = copied(engine)
     with Database.open({"main": kept}) as database:
         world.database, world.client = database, Client(database)
         world.get("ann/scan")

@@ -57,7 +57,8 @@ def _cleave(change: Transaction, body: int, posted: list[int], asked: NDArray[np
     change.map(moved, np.full(len(moved), new, np.uint64))
     change.map(np.array([new], np.uint64), np.zeros(1, np.uint64))
     _log(change, {"OrigLabel": body, "CleavedLabel": new}, posted, (voxels, record.voxels - voxels))
-    change.tell("cleave", blocks=leaving.blocks().astype(np.int64), losing=(body,))
+    if change.data.has_followers():
+        change.tell("cleave", blocks=leaving.blocks().astype(np.int64), losing=(body,))
     return {"CleavedLabel": new, "MutationID": change.mutation}
 
 

@@ -348,3 +348,23 @@ def test_a_mapping_that_is_posted_meanwhile_starts_a_mutation_anew(
     call.close()
     assert found == [7, 9]
     assert ask(world, another_process(world), "get_mapping", [7, 8], hash="", nolookup=True) == [9, 9]
+
+
+def test_others_write_while_a_mutation_that_was_overtaken_computes_again(world: World) -> None:
+    tries = []
+
+    def change(attempt: Transaction) -> None:
+        tries.append(attempt.record(1))
+        if len(tries) == 1:
+            world.post_raw(world.open[0], ZYX(0, 0, 0), np.ones((SIDE, SIDE, SIDE), np.uint64))
+        elif len(tries) == 2:
+            other = threading.Thread(target=ask, args=(world, world.label, "post_nextlabel"), kwargs={"count": 1})
+            other.start()
+            other.join(20)
+            assert not other.is_alive()
+        attempt.map(np.array([8], np.uint64), np.array([9], np.uint64))
+
+    call = world.call(world.open[0])
+    write(world.label, call, change, bodies=[1])
+    call.close()
+    assert len(tries) == 2

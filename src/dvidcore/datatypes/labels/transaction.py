@@ -372,12 +372,11 @@ def write(
 
     Other writers of the ``bodies`` and of the ``tiles`` (``tiles_of``) wait until it is done. Without either, all wait.
     Where ``change`` was overtaken nevertheless, by another process or by voxels, it is called again, on the newest
-    state. What it raises leaves everything as it was. With ``blocks_alone`` it puts blocks and nothing else.
-
-    Writers of followers wait only where they come between again and again, or where the write is a large one.
+    state; from the third time on all wait. Writers of followers wait only where they come between again and again, or
+    where the write is a large one. What ``change`` raises leaves everything as it was. With ``blocks_alone`` it puts
+    blocks and nothing else.
     """
-    alone = not bodies and not tiles
-    held = False
+    alone, held, overtaken = not bodies and not tiles, False, 0
     with data.body_locks.holding(bodies), data.locks.holding(tiles), ExitStack() as locks:
         while True:
             with data.commit_lock if alone else nullcontext(), StagedWrite(data.engine) as staged:
@@ -397,4 +396,5 @@ def write(
             if alone and not held:
                 following.hold(data, locks)
                 held = True
-            alone = not blocks_alone
+            overtaken += 1
+            alone |= overtaken > 1 and not blocks_alone

@@ -50,8 +50,9 @@ def index_changes(label: LabelEngine, call: Call, counts: Sequence[Counts], chan
 def put_rows(label: LabelEngine, call: Call, wanted: Mapping[Pair, bytes], change: int, batch: Batch) -> None:
     """Adds to the batch what makes these rows those of their bodies and blocks, the bodies' records included.
 
-    An empty row is none. What is there already is not written, and keeps the mutation that its surface had last. Where merged versions disagree on a row, it is settled;
-    the record of a body that they disagree on is left to be summed up from its rows.
+    An empty row is none. What is there already is not written, and keeps the mutation that its surface had last. Where
+    merged versions disagree on a row, it is settled; the record of a body that they disagree on is left to be summed up
+    from its rows.
     """
     view = call.view
     by_body: dict[int, list[Pair]] = {}

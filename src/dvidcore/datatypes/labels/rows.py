@@ -16,9 +16,10 @@ DISPUTED  none                              supervoxels (8 bytes each) that vers
 ========  ================================  =========================================================
 
 Rows of the instance as a whole stand under version 0, which no version has: the label counters (NEXT), the labels that
-mappings were posted to (NAMED), since they may be bodies of which nothing else tells, and three kinds of generations, which count the writes that they stand for: of all but blocks (INDEXED), of the mapping (MAPPED), and
-of each tile of blocks (TILE). A writer reads them before it computes and writes the next ones under a guard, so a
-writer that computed from what another has changed meanwhile fails and starts again, in this process or another.
+mappings were posted to (NAMED), since they may be bodies of which nothing else tells, and three kinds of generations,
+which count the writes that they stand for: of all but blocks (INDEXED), of the mapping (MAPPED), and of each tile of
+blocks (TILE). A writer reads them before it computes and writes the next ones under a guard, so a writer that computed
+from what another has changed meanwhile fails and starts again, in this process or another.
 
 Keys are big-endian with the sign of coordinates flipped (``storage.keys``); values are little-endian.
 """

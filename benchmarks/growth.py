@@ -19,9 +19,10 @@ import numpy as np
 
 from dvidcore import blocks
 from dvidcore.datatypes.call import BytesBody, Call
-from dvidcore.datatypes.labels import ingest, volume
 from dvidcore.datatypes.labels.labelmap import LabelMap
-from dvidcore.datatypes.labels.reader import BlockReader
+from dvidcore.datatypes.labels.reading import volume
+from dvidcore.datatypes.labels.reading.reader import BlockReader
+from dvidcore.datatypes.labels.writing import ingest
 from dvidcore.datatypes.registry import Instances
 from dvidcore.geometry import ZYX
 from dvidcore.repos import Database
@@ -151,7 +152,7 @@ def versions(bench: Bench, coded: list[bytes], counts: list[int]) -> None:
 
 
 def sparse_volumes(bench: Bench, counts: list[int]) -> None:
-    from dvidcore.datatypes.labels import sparse
+    from dvidcore.datatypes.labels.reading import sparse
 
     print(
         "\n| blocks of a body | sparse volume, ms | runs | ms per 1000 blocks | coarse, ms | first read of the index, ms |"

@@ -8,7 +8,7 @@ import numpy as np
 
 from dvidcore import blocks
 from dvidcore.datatypes.labels import stored
-from dvidcore.datatypes.labels.coded_cache import CodedCache
+from dvidcore.datatypes.labels.reading.coded_cache import CodedCache
 from dvidcore.datatypes.registry import Instances
 from labelmap_client import BLOCK, Seg, blobs, rles
 

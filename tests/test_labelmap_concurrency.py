@@ -11,8 +11,9 @@ import numpy as np
 import orjson
 import pytest
 
-from dvidcore.datatypes.labels import ingest, merge
 from dvidcore.datatypes.labels.labelmap import LabelMap
+from dvidcore.datatypes.labels.mutations import merge
+from dvidcore.datatypes.labels.writing import ingest
 from dvidcore.datatypes.registry import Instances
 from dvidcore.geometry import ZYX
 from dvidcore.repos import Database

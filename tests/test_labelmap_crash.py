@@ -16,8 +16,8 @@ import orjson
 import pytest
 
 from dvidcore.datatypes.call import Call
-from dvidcore.datatypes.labels import counters
 from dvidcore.datatypes.labels.labelmap import LabelMap
+from dvidcore.datatypes.labels.writing import counters
 from dvidcore.datatypes.registry import Instances
 from dvidcore.mutations import log
 from dvidcore.repos import Database

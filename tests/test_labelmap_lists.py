@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvidcore import labels
-from dvidcore.datatypes.labels import lists
+from dvidcore.datatypes.labels.reading import lists
 from dvidcore.repos import Database, OneStore
 from dvidcore.storage.memory import Memory
 from labelmap_client import BLOCK, LABELS, Seg, blobs, xyz

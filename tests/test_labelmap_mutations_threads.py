@@ -15,7 +15,7 @@ import pytest
 from apiclient import Client
 from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.labels.labelmap import LabelMap
-from dvidcore.datatypes.labels.transaction import Transaction, write
+from dvidcore.datatypes.labels.writing.transaction import Transaction, write
 from dvidcore.datatypes.registry import Instances
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dvidcore.datatypes.labels import sparse
+from dvidcore.datatypes.labels.reading import sparse
 from dvidcore.repos import Database, OneStore
 from dvidcore.storage.memory import Memory
 from labelmap_client import BLOCK, LABELS, Seg, binary_blocks, blobs, rles, spans, xyz

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvidcore import budget
-from dvidcore.datatypes.labels import streams
-from dvidcore.datatypes.labels.reader import _next_inside
+from dvidcore.datatypes.labels.reading import streams
+from dvidcore.datatypes.labels.reading.reader import _next_inside
 from dvidcore.geometry import ZYX, BlockBox
 from dvidcore.repos import Database, OneStore
 from dvidcore.storage.memory import Memory

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvidcore import budget
-from dvidcore.datatypes.labels import volume as volumes
-from dvidcore.datatypes.labels.slices import murmur3
+from dvidcore.datatypes.labels.reading import volume as volumes
+from dvidcore.datatypes.labels.reading.slices import murmur3
 from dvidcore.repos import Database, OneStore
 from dvidcore.storage.memory import Memory
 from labelmap_client import BLOCK, Seg, blobs, image, png_labels, volume, xyz

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from dvidcore import blocks, budget
-from dvidcore.datatypes.labels import streams
 from dvidcore.datatypes.labels.labelmap import LabelMap
+from dvidcore.datatypes.labels.reading import streams
 from dvidcore.storage.engine import Batch
 from dvidcore.storage.keys import version_bytes
 from labelmap_client import BLOCK, Seg, binary_blocks, blobs, image, pack_stream, png_labels, rles, spans, volume, xyz

@@ -18,8 +18,11 @@ from numpy.typing import NDArray
 
 from dvidcore import blocks, labels
 from dvidcore.datatypes.call import BytesBody, Call
-from dvidcore.datatypes.labels import counters, ingest, lists, merge, posted, stored
+from dvidcore.datatypes.labels import stored
 from dvidcore.datatypes.labels.labelmap import LabelMap
+from dvidcore.datatypes.labels.mutations import merge
+from dvidcore.datatypes.labels.reading import lists
+from dvidcore.datatypes.labels.writing import counters, ingest, posted
 from dvidcore.datatypes.registry import Instances
 from dvidcore.errors import BadRequest, Conflict
 from dvidcore.geometry import ZYX

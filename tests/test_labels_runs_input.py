@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dvidcore.datatypes.call import BytesBody
-from dvidcore.datatypes.labels.runs_input import PostedRuns, blocks_met, cut, read_runs
+from dvidcore.datatypes.labels.mutations.runs_input import PostedRuns, blocks_met, cut, read_runs
 from dvidcore.errors import BadRequest
 from split_model import sparse
 

@@ -20,7 +20,7 @@ from PIL import Image
 from apiclient import Client
 from dvidcore import blocks
 from dvidcore.config import RemoteConfig
-from dvidcore.datatypes.labels.slices import murmur3
+from dvidcore.datatypes.labels.reading.slices import murmur3
 from dvidcore.repos import Database, DatabaseOptions
 from dvidcore.storage.memory import Memory
 from remote_tools import OFFSET, Remote, client, expected, precomputed, write

@@ -12,7 +12,7 @@ import pytest
 from apiclient import Client
 from dvidcore import blocks
 from dvidcore.datatypes.imageblk import volumes
-from dvidcore.datatypes.labels import volume as label_volume
+from dvidcore.datatypes.labels.reading import volume as label_volume
 from image_client import Volume, image, noise, xyz
 from roi_model import some_spans, voxels
 

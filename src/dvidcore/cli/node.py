@@ -91,7 +91,7 @@ def dump(where: Where, what: str, file: Path) -> None:
 @click.pass_obj
 def set_nextlabel(where: Where, label: int, ceiling: int | None) -> None:
     """Give out new labels from LABEL + 1 on, up to CEILING (0: without one; left out: as it is)."""
-    from dvidcore.datatypes.labels import allocation
+    from dvidcore.datatypes.labels.writing import allocation
 
     with where.opened() as (data, call):
         allocation.set_nextlabel(data, call, label, ceiling)

@@ -31,7 +31,7 @@ from dvidcore.storage.keys import data_prefix, prefix_range, version_bytes, vers
 if TYPE_CHECKING:
     from dvidcore.datatypes.base import DataType
     from dvidcore.datatypes.call import Call
-    from dvidcore.datatypes.labels.rewrite import Renamed
+    from dvidcore.datatypes.labels.mutations.rewrite import Renamed
 
 Stored = bytes | memoryview
 Guard = dict[bytes, bytes | None]

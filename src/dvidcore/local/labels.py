@@ -11,10 +11,11 @@ import orjson
 from numpy.typing import ArrayLike, NDArray
 
 from dvidcore.datatypes.call import BytesBody
-from dvidcore.datatypes.labels import counters, ingest, points
-from dvidcore.datatypes.labels.lists import LISTED
-from dvidcore.datatypes.labels.reader import BlockReader
+from dvidcore.datatypes.labels.reading import points
+from dvidcore.datatypes.labels.reading.lists import LISTED
+from dvidcore.datatypes.labels.reading.reader import BlockReader
 from dvidcore.datatypes.labels.voxels import LabelVoxels
+from dvidcore.datatypes.labels.writing import counters, ingest
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import UINT64_MAX, ZYX
 from dvidcore.local.selection import Extents

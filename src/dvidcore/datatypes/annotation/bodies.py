@@ -22,8 +22,8 @@ from dvidcore.datatypes.base import DataType
 from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.following import LabelChange
 from dvidcore.datatypes.labels.engine import LabelEngine
-from dvidcore.datatypes.labels.points import labels_at
-from dvidcore.datatypes.labels.reader import BlockReader
+from dvidcore.datatypes.labels.reading.points import labels_at
+from dvidcore.datatypes.labels.reading.reader import BlockReader
 from dvidcore.geometry import ZYX
 from dvidcore.storage.keys import zyx_keys
 

@@ -24,7 +24,7 @@ from dvidcore.datatypes.imageblk.scales import MAX_BODY, CoarseBlocks, Coarser
 from dvidcore.datatypes.imageblk.settings import SCALES, SETTINGS, check_scales, voxel_size
 from dvidcore.datatypes.imageblk.stored import StoredBlocks, coordinates
 from dvidcore.datatypes.imageblk.turns import Turns
-from dvidcore.datatypes.labels.locks import Locks
+from dvidcore.datatypes.labels.writing.locks import Locks
 from dvidcore.datatypes.voxel_settings import check_extents, check_first_extents
 from dvidcore.errors import BadRequest, GuardFailed
 from dvidcore.geometry import ZYX

@@ -11,11 +11,11 @@ from dvidcore.datatypes.base import DataType
 from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.labels import checks, settling
 from dvidcore.datatypes.labels.index import BodyIndex
-from dvidcore.datatypes.labels.known import KnownBodies
-from dvidcore.datatypes.labels.leases import Leases
-from dvidcore.datatypes.labels.locks import Locks
 from dvidcore.datatypes.labels.mapping import MappingCache
+from dvidcore.datatypes.labels.reading.known import KnownBodies
 from dvidcore.datatypes.labels.rows import Rows
+from dvidcore.datatypes.labels.writing.leases import Leases
+from dvidcore.datatypes.labels.writing.locks import Locks
 from dvidcore.geometry import ZYX
 from dvidcore.storage.keys import zyx_key
 from dvidcore.storage.versioned import View

@@ -15,10 +15,12 @@ from dvidcore import blocks
 from dvidcore.datatypes import following
 from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.following import Guard, LabelChange
-from dvidcore.datatypes.labels import counters, points, stored
-from dvidcore.datatypes.labels.downres import halved
-from dvidcore.datatypes.labels.generations import raise_generations, read_guard, tiles_of
-from dvidcore.datatypes.labels.indexing import index_changes
+from dvidcore.datatypes.labels import stored
+from dvidcore.datatypes.labels.reading import points
+from dvidcore.datatypes.labels.writing import counters
+from dvidcore.datatypes.labels.writing.downres import halved
+from dvidcore.datatypes.labels.writing.generations import raise_generations, read_guard, tiles_of
+from dvidcore.datatypes.labels.writing.indexing import index_changes
 from dvidcore.geometry import ZYX
 from dvidcore.pool import ordered_map
 from dvidcore.storage.engine import Batch

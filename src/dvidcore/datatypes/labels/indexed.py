@@ -7,12 +7,14 @@ from typing import Any, ClassVar
 from dvidcore.datatypes.arguments import Query, choice, flag, integer, text
 from dvidcore.datatypes.call import JSON, OCTETS, Call, Reply
 from dvidcore.datatypes.endpoints import endpoint
-from dvidcore.datatypes.labels import counters, ingest, inputs, lists, points, properties, sparse, streams
+from dvidcore.datatypes.labels import properties
 from dvidcore.datatypes.labels.engine import LabelEngine
 from dvidcore.datatypes.labels.index import Columns
-from dvidcore.datatypes.labels.reader import BlockReader
-from dvidcore.datatypes.labels.sparse import Bounds, SparseVolume
+from dvidcore.datatypes.labels.reading import inputs, lists, points, sparse, streams
+from dvidcore.datatypes.labels.reading.reader import BlockReader
+from dvidcore.datatypes.labels.reading.sparse import Bounds, SparseVolume
 from dvidcore.datatypes.labels.voxels import SCALE, SUPERVOXELS, THROTTLE, LabelVoxels, blocks_query
+from dvidcore.datatypes.labels.writing import counters, ingest
 from dvidcore.datatypes.voxel_settings import check_first_extents
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX

@@ -11,9 +11,10 @@ from dvidcore.datatypes.arguments import text
 from dvidcore.datatypes.base import Setting
 from dvidcore.datatypes.call import JSON, OCTETS, Call, Reply
 from dvidcore.datatypes.endpoints import endpoint
-from dvidcore.datatypes.labels import inputs, lists, properties, sparse, streams
+from dvidcore.datatypes.labels import properties
 from dvidcore.datatypes.labels.indexed import BOUNDS, bounds_of, missing
-from dvidcore.datatypes.labels.reader import BlockReader
+from dvidcore.datatypes.labels.reading import inputs, lists, sparse, streams
+from dvidcore.datatypes.labels.reading.reader import BlockReader
 from dvidcore.datatypes.labels.relabelled import RelabelledBodies
 from dvidcore.datatypes.labels.verifiable import VerifiableIndex
 from dvidcore.datatypes.labels.voxels import SCALE, THROTTLE

@@ -15,8 +15,8 @@ from dvidcore.datatypes.call import OCTETS, Call, Reply
 from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.following import Change, Guard, LabelChange
 from dvidcore.datatypes.labels import follow, properties, settling
-from dvidcore.datatypes.labels.counters import extents
 from dvidcore.datatypes.labels.voxels import THROTTLE, LabelVoxels
+from dvidcore.datatypes.labels.writing.counters import extents
 from dvidcore.datatypes.voxel_settings import (
     MAX_POINT,
     MIN_POINT,

@@ -10,10 +10,13 @@ from dvidcore.datatypes.arguments import flag, integer, text
 from dvidcore.datatypes.base import Setting
 from dvidcore.datatypes.call import JSON, OCTETS, TEXT, Call, Reply
 from dvidcore.datatypes.endpoints import endpoint
-from dvidcore.datatypes.labels import former, indices, ingest, inputs, lists, posted, properties, sparse
+from dvidcore.datatypes.labels import properties
 from dvidcore.datatypes.labels.indexed import missing
 from dvidcore.datatypes.labels.mutable import MutableBodies
+from dvidcore.datatypes.labels.mutations import former
+from dvidcore.datatypes.labels.reading import indices, inputs, lists, sparse
 from dvidcore.datatypes.labels.voxels import HASH, SCALE, SUPERVOXELS, THROTTLE
+from dvidcore.datatypes.labels.writing import ingest, posted
 from dvidcore.geometry import UINT64_MAX
 
 LIST = [

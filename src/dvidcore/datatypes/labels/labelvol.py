@@ -12,12 +12,15 @@ from dvidcore.datatypes.base import Setting
 from dvidcore.datatypes.call import OCTETS, Call, Reply
 from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.following import Change, Guard, LabelChange
-from dvidcore.datatypes.labels import counters, follow, patch, points, properties, sparse
-from dvidcore.datatypes.labels.cut_runs import CutVolume
+from dvidcore.datatypes.labels import follow, properties
 from dvidcore.datatypes.labels.indexed import missing
 from dvidcore.datatypes.labels.labelblk import LabelBlock, check_block_size
-from dvidcore.datatypes.labels.reader import BlockReader
+from dvidcore.datatypes.labels.mutations import patch
+from dvidcore.datatypes.labels.mutations.cut_runs import CutVolume
+from dvidcore.datatypes.labels.reading import points, sparse
+from dvidcore.datatypes.labels.reading.reader import BlockReader
 from dvidcore.datatypes.labels.relabelled import RelabelledBodies
+from dvidcore.datatypes.labels.writing import counters
 from dvidcore.datatypes.voxel_settings import VOXEL_SIZE, VOXEL_UNITS, block_size, parse_coded_block_size
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX, BlockBox, check_aligned, check_box

@@ -9,10 +9,11 @@ import numpy as np
 
 from dvidcore import labels
 from dvidcore.datatypes.checks import Lineage
-from dvidcore.datatypes.labels import counters, lists
 from dvidcore.datatypes.labels.checks.blocks import count
-from dvidcore.datatypes.labels.generations import read_guard
+from dvidcore.datatypes.labels.reading import lists
 from dvidcore.datatypes.labels.rows import BODY_OFFSET, INDEX_ZYX_OFFSET, pack_u64
+from dvidcore.datatypes.labels.writing import counters
+from dvidcore.datatypes.labels.writing.generations import read_guard
 from dvidcore.pool import ordered_map, processors
 from dvidcore.storage.engine import Batch
 from dvidcore.storage.keys import VERSION_BYTES, prefix_end, prefix_range, u64_of, version_bytes, zyx_of

@@ -9,9 +9,10 @@ import orjson
 from dvidcore.datatypes.arguments import integer, text
 from dvidcore.datatypes.call import JSON, Call, Reply
 from dvidcore.datatypes.endpoints import endpoint
-from dvidcore.datatypes.labels import allocation, cleave, merge, records, renumber
+from dvidcore.datatypes.labels.mutations import cleave, merge, records, renumber
 from dvidcore.datatypes.labels.splittable import SplittableBodies
 from dvidcore.datatypes.labels.voxels import THROTTLE
+from dvidcore.datatypes.labels.writing import allocation
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import UINT64_MAX
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from dvidcore.datatypes.base import Setting
-from dvidcore.datatypes.labels import counters
-from dvidcore.datatypes.labels.transaction import write
+from dvidcore.datatypes.labels.writing import counters
+from dvidcore.datatypes.labels.writing.transaction import write
 from dvidcore.datatypes.voxel_settings import (
     MAX_POINT,
     MIN_POINT,

@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 from dvidcore.datatypes.arguments import integer, text
 from dvidcore.datatypes.call import JSON, Call, Reply
 from dvidcore.datatypes.endpoints import endpoint
-from dvidcore.datatypes.labels import counters, records, relabel
 from dvidcore.datatypes.labels.indexed import IndexedLabels
+from dvidcore.datatypes.labels.mutations import records, relabel
 from dvidcore.datatypes.labels.voxels import THROTTLE
+from dvidcore.datatypes.labels.writing import counters
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import UINT64_MAX
 

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore import blocks
-from dvidcore.datatypes.labels import stored, transaction
-from dvidcore.datatypes.labels.downres import Getter, children_of
-from dvidcore.datatypes.labels.indexing import Counts, Pair, rows_of
+from dvidcore.datatypes.labels import stored
 from dvidcore.datatypes.labels.rows import BODY_OFFSET, INDEX_ZYX_OFFSET, BodyRecord, unpack_u64
-from dvidcore.datatypes.labels.transaction import Transaction
+from dvidcore.datatypes.labels.writing import transaction
+from dvidcore.datatypes.labels.writing.downres import Getter, children_of
+from dvidcore.datatypes.labels.writing.indexing import Counts, Pair, rows_of
+from dvidcore.datatypes.labels.writing.transaction import Transaction
 from dvidcore.geometry import ZYX
 from dvidcore.storage.engine import Value
 from dvidcore.storage.keys import VERSION_BYTES, prefix_end, prefix_range, version_bytes, zyx_key, zyx_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dvidcore.datatypes.arguments import Query, integer
 from dvidcore.datatypes.call import JSON, Call
 from dvidcore.datatypes.endpoints import endpoint
-from dvidcore.datatypes.labels import split as splitting
+from dvidcore.datatypes.labels.mutations import split as splitting
 from dvidcore.datatypes.labels.verifiable import VerifiableIndex
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import UINT64_MAX

@@ -13,9 +13,11 @@ from dvidcore import images
 from dvidcore.datatypes.arguments import Query, choice, flag, integer, text
 from dvidcore.datatypes.call import JSON, OCTETS, Call, Reply
 from dvidcore.datatypes.endpoints import endpoint
-from dvidcore.datatypes.labels import ingest, inputs, points, properties, slices, streams, volume
+from dvidcore.datatypes.labels import properties
 from dvidcore.datatypes.labels.engine import LabelEngine
-from dvidcore.datatypes.labels.reader import BlockReader
+from dvidcore.datatypes.labels.reading import inputs, points, slices, streams, volume
+from dvidcore.datatypes.labels.reading.reader import BlockReader
+from dvidcore.datatypes.labels.writing import ingest
 from dvidcore.datatypes.roi import region
 from dvidcore.datatypes.roi.region import Region
 from dvidcore.errors import BadRequest

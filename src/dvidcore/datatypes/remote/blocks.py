@@ -17,7 +17,7 @@ from dvidcore.datatypes.call import OCTETS, Buffer, Call, Reply
 from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.imageblk import pictures
 from dvidcore.datatypes.imageblk.volumes import MAX_BUFFER
-from dvidcore.datatypes.labels import inputs
+from dvidcore.datatypes.labels.reading import inputs
 from dvidcore.datatypes.remote.coded import JpegChunks
 from dvidcore.datatypes.remote.properties import RemoteProperties
 from dvidcore.datatypes.remote.scale import PART, Scale

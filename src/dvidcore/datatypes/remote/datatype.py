@@ -16,8 +16,8 @@ from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.imageblk import oblique, pictures, planes
 from dvidcore.datatypes.imageblk.planes import Plane
 from dvidcore.datatypes.imageblk.volumes import MAX_IMAGE
-from dvidcore.datatypes.labels import inputs, slices, volume
-from dvidcore.datatypes.labels.volume import Voxels
+from dvidcore.datatypes.labels.reading import inputs, slices, volume
+from dvidcore.datatypes.labels.reading.volume import Voxels
 from dvidcore.datatypes.remote import tiles
 from dvidcore.datatypes.remote.blocks import SCALE, RemoteBlocks
 from dvidcore.datatypes.remote.part import Part

@@ -18,8 +18,8 @@ from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.imageblk import planes
 from dvidcore.datatypes.imageblk.planes import Plane
 from dvidcore.datatypes.imageblk.volumes import MAX_IMAGE
-from dvidcore.datatypes.labels import volume
-from dvidcore.datatypes.labels.volume import Voxels
+from dvidcore.datatypes.labels.reading import volume
+from dvidcore.datatypes.labels.reading.volume import Voxels
 from dvidcore.datatypes.remote import tiles
 from dvidcore.datatypes.remote.brainmaps import BrainMaps, Refused, brain_maps, key_path
 from dvidcore.datatypes.remote.geometries import CHANNEL_TYPES, Geometry, ScaleMap

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvidcore.datatypes.labels.volume import Voxels
+from dvidcore.datatypes.labels.reading.volume import Voxels
 from dvidcore.datatypes.roi.region import Region
 from dvidcore.geometry import ZYX
 

@@ -14,7 +14,7 @@ from dvidcore.datatypes.call import JSON, Call, Reply
 from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.imageblk.elements import Element
 from dvidcore.datatypes.imageblk.settings import voxel_size
-from dvidcore.datatypes.labels.volume import Voxels
+from dvidcore.datatypes.labels.reading.volume import Voxels
 from dvidcore.datatypes.remote.layout import Layout
 from dvidcore.datatypes.remote.locations import FORMATS, Location, permitted
 from dvidcore.datatypes.remote.scale import Scale

@@ -13,7 +13,7 @@ from dvidcore.datatypes.arguments import choice, text
 from dvidcore.datatypes.base import DataType, Setting
 from dvidcore.datatypes.call import JSON, OCTETS, TEXT, Buffer, Call, Reply
 from dvidcore.datatypes.endpoints import endpoint
-from dvidcore.datatypes.labels import inputs
+from dvidcore.datatypes.labels.reading import inputs
 from dvidcore.datatypes.pairs import TAR
 from dvidcore.datatypes.tarsupervoxels import bodies, checking, tar
 from dvidcore.datatypes.tarsupervoxels.files import Files, name_of, parse_extension

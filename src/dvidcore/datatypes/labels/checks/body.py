@@ -9,9 +9,9 @@ import numpy as np
 
 from dvidcore.datatypes.labels import stored
 from dvidcore.datatypes.labels.checks.blocks import count
-from dvidcore.datatypes.labels.indexing import rows_of
 from dvidcore.datatypes.labels.rows import INDEX_ZYX_OFFSET, BodyRecord
-from dvidcore.datatypes.labels.transaction import Transaction, write
+from dvidcore.datatypes.labels.writing.indexing import rows_of
+from dvidcore.datatypes.labels.writing.transaction import Transaction, write
 from dvidcore.errors import StoreError
 from dvidcore.geometry import ZYX
 from dvidcore.labels import row_voxels

@@ -17,8 +17,8 @@ from dvidcore.datatypes.labels import stored
 from dvidcore.datatypes.labels.checks.blocks import ZYX_OFFSET, Count, Entries, count
 from dvidcore.datatypes.labels.checks.fingerprints import Sums
 from dvidcore.datatypes.labels.checks.repairs import Repairs
-from dvidcore.datatypes.labels.indexing import Pair, rows_of
 from dvidcore.datatypes.labels.rows import BODY_OFFSET, INDEX_ZYX_OFFSET
+from dvidcore.datatypes.labels.writing.indexing import Pair, rows_of
 from dvidcore.errors import StoreError
 from dvidcore.geometry import ZYX
 from dvidcore.storage.keys import prefix_end, prefix_range, u64_of, zyx_of

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dvidcore.datatypes.call import Call
-from dvidcore.datatypes.labels import transaction
-from dvidcore.datatypes.labels.indexing import Pair, put_rows
 from dvidcore.datatypes.labels.rows import BodyRecord
+from dvidcore.datatypes.labels.writing import transaction
+from dvidcore.datatypes.labels.writing.indexing import Pair, put_rows
 from dvidcore.storage.versioned import VersionedBatch
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.checks import Examination
     from dvidcore.datatypes.labels.engine import LabelEngine
-    from dvidcore.datatypes.labels.transaction import Transaction
+    from dvidcore.datatypes.labels.writing.transaction import Transaction
 
 _MOST = 5000
 """Rows of a batch."""

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore.datatypes.checks import Examination
-from dvidcore.datatypes.labels import counters
 from dvidcore.datatypes.labels.checks.repairs import Repairs
+from dvidcore.datatypes.labels.writing import counters
 from dvidcore.geometry import ZYX
 from dvidcore.storage.keys import prefix_range
 from dvidcore.storage.versioned import View

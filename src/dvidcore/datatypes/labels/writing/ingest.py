@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from dvidcore import blocks, codecs
 from dvidcore.datatypes.call import Body, Call
-from dvidcore.datatypes.labels import counters, stored
-from dvidcore.datatypes.labels.downres import coarser
-from dvidcore.datatypes.labels.generations import tiles_of
-from dvidcore.datatypes.labels.indexing import index_changes
-from dvidcore.datatypes.labels.transaction import Transaction, write
+from dvidcore.datatypes.labels import stored
+from dvidcore.datatypes.labels.writing import counters
+from dvidcore.datatypes.labels.writing.downres import coarser
+from dvidcore.datatypes.labels.writing.generations import tiles_of
+from dvidcore.datatypes.labels.writing.indexing import index_changes
+from dvidcore.datatypes.labels.writing.transaction import Transaction, write
 from dvidcore.datatypes.roi.region import Region
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX, check_aligned, check_box

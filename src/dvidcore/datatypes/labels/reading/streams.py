@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from dvidcore import blocks, budget, codecs
 from dvidcore.datatypes.call import Buffer, Reply
 from dvidcore.datatypes.labels import stored
-from dvidcore.datatypes.labels.reader import BlockReader, Stored, spread
+from dvidcore.datatypes.labels.reading.reader import BlockReader, Stored, spread
 from dvidcore.geometry import BlockBox
 from dvidcore.pool import ordered_map
 

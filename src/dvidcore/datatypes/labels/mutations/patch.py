@@ -14,13 +14,13 @@ from dvidcore import blocks, budget
 from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.labels import stored
 from dvidcore.datatypes.labels.index import Columns
-from dvidcore.datatypes.labels.indexing import Counts, index_changes
-from dvidcore.datatypes.labels.reader import BlockReader
-from dvidcore.datatypes.labels.relabel import rewrite, tiles, whole
-from dvidcore.datatypes.labels.relabel_index import Moved, move
-from dvidcore.datatypes.labels.rewrite import Relabelling
-from dvidcore.datatypes.labels.runs_input import PostedRuns, cut, memory_for, read_runs
-from dvidcore.datatypes.labels.transaction import Transaction, write
+from dvidcore.datatypes.labels.mutations.relabel import rewrite, tiles, whole
+from dvidcore.datatypes.labels.mutations.relabel_index import Moved, move
+from dvidcore.datatypes.labels.mutations.rewrite import Relabelling
+from dvidcore.datatypes.labels.mutations.runs_input import PostedRuns, cut, memory_for, read_runs
+from dvidcore.datatypes.labels.reading.reader import BlockReader
+from dvidcore.datatypes.labels.writing.indexing import Counts, index_changes
+from dvidcore.datatypes.labels.writing.transaction import Transaction, write
 from dvidcore.geometry import INT32_MAX, ZYX, BlockBox
 from dvidcore.pool import ordered_map
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from dvidcore import codecs, labels
 from dvidcore.datatypes.call import Buffer, Reply
 from dvidcore.datatypes.labels.index import Columns
-from dvidcore.datatypes.labels.reader import BlockReader
+from dvidcore.datatypes.labels.reading.reader import BlockReader
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import INT32_MAX, INT32_MIN
 from dvidcore.pool import ordered_map

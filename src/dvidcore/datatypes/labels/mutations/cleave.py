@@ -9,9 +9,9 @@ import orjson
 from numpy.typing import NDArray
 
 from dvidcore import labels
-from dvidcore.datatypes.labels import inputs
 from dvidcore.datatypes.labels.index import Columns, starts_of_blocks
-from dvidcore.datatypes.labels.transaction import Transaction, write
+from dvidcore.datatypes.labels.reading import inputs
+from dvidcore.datatypes.labels.writing.transaction import Transaction, write
 from dvidcore.errors import BadRequest
 from dvidcore.repos import blobs
 from dvidcore.storage.keys import zyx_keys

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore import labels
-from dvidcore.datatypes.labels.merge import rows_at
+from dvidcore.datatypes.labels.mutations.merge import rows_at
 from dvidcore.storage.keys import zyx_keys
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.labels.transaction import Transaction
+    from dvidcore.datatypes.labels.writing.transaction import Transaction
 
 
 class Moved(NamedTuple):

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from dvidcore import blocks
 from dvidcore.datatypes.labels import stored
-from dvidcore.datatypes.labels.coded_cache import Place, coded_blocks
 from dvidcore.datatypes.labels.mapping import Mapped
+from dvidcore.datatypes.labels.reading.coded_cache import Place, coded_blocks
 from dvidcore.geometry import ZYX, BlockBox
 from dvidcore.pool import ordered_map
 from dvidcore.storage.keys import TYPE_KEY_OFFSET, prefix_end, zyx_key, zyx_of

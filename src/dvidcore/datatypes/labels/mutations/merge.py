@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from dvidcore import labels
 from dvidcore.datatypes.call import Call
-from dvidcore.datatypes.labels import inputs
+from dvidcore.datatypes.labels.reading import inputs
 from dvidcore.datatypes.labels.rows import INDEX_ZYX_OFFSET, SURFACE_BYTES, BodyRecord, pack_u64
-from dvidcore.datatypes.labels.transaction import Transaction, write
+from dvidcore.datatypes.labels.writing.transaction import Transaction, write
 from dvidcore.errors import BadRequest
 from dvidcore.storage.keys import prefix_end
 

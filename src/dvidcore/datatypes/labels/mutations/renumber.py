@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dvidcore import labels
-from dvidcore.datatypes.labels import inputs
+from dvidcore.datatypes.labels.reading import inputs
 from dvidcore.datatypes.labels.rows import INDEX_ZYX_OFFSET
-from dvidcore.datatypes.labels.transaction import Transaction, write
+from dvidcore.datatypes.labels.writing.transaction import Transaction, write
 from dvidcore.errors import BadRequest
 from dvidcore.storage.keys import prefix_end
 

@@ -17,7 +17,7 @@ from dvidcore.storage.versioned import KeyConflict, VersionedBatch, View
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.labels.engine import LabelEngine
-    from dvidcore.datatypes.labels.leases import Lease
+    from dvidcore.datatypes.labels.writing.leases import Lease
 
 Box = tuple[tuple[int, int, int], tuple[int, int, int]]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dvidcore import images
 from dvidcore.datatypes.call import Reply
-from dvidcore.datatypes.labels.volume import Voxels
+from dvidcore.datatypes.labels.reading.volume import Voxels
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX, parse_ints, parse_size
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dvidcore import labels
 from dvidcore.datatypes.labels.index import Columns
 from dvidcore.datatypes.labels.rows import LONGEST_TEXT, BodyRecord
-from dvidcore.datatypes.labels.transaction import Transaction, write
+from dvidcore.datatypes.labels.writing.transaction import Transaction, write
 from dvidcore.errors import BadRequest
 from dvidcore.storage.keys import prefix_end, zyx_keys
 

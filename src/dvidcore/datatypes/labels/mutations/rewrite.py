@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from dvidcore import blocks
 from dvidcore.datatypes.labels import stored
-from dvidcore.datatypes.labels.downres import climb, families_together
+from dvidcore.datatypes.labels.writing.downres import climb, families_together
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX
 from dvidcore.pool import ordered_map
 
 if TYPE_CHECKING:
-    from dvidcore.datatypes.labels.runs_input import Pieces, Runs
-    from dvidcore.datatypes.labels.transaction import Transaction
+    from dvidcore.datatypes.labels.mutations.runs_input import Pieces, Runs
+    from dvidcore.datatypes.labels.writing.transaction import Transaction
 
 Labels = NDArray[np.uint64]
 Stored = bytes | memoryview

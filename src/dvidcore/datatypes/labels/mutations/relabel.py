@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from dvidcore import budget, labels
 from dvidcore.datatypes.call import Call, Reply
-from dvidcore.datatypes.labels import inputs
-from dvidcore.datatypes.labels.chosen import pass_over
-from dvidcore.datatypes.labels.generations import tiles_of
 from dvidcore.datatypes.labels.index import Columns
-from dvidcore.datatypes.labels.merge import bodies_of
-from dvidcore.datatypes.labels.new_ids import NewIds
-from dvidcore.datatypes.labels.relabel_index import Moved, move
-from dvidcore.datatypes.labels.rewrite import Relabelling, Rewriting
-from dvidcore.datatypes.labels.runs_input import Pieces, PostedRuns, cut, memory_for, read_runs
-from dvidcore.datatypes.labels.split import put_blob
-from dvidcore.datatypes.labels.transaction import Transaction, write
+from dvidcore.datatypes.labels.mutations.chosen import pass_over
+from dvidcore.datatypes.labels.mutations.merge import bodies_of
+from dvidcore.datatypes.labels.mutations.relabel_index import Moved, move
+from dvidcore.datatypes.labels.mutations.rewrite import Relabelling, Rewriting
+from dvidcore.datatypes.labels.mutations.runs_input import Pieces, PostedRuns, cut, memory_for, read_runs
+from dvidcore.datatypes.labels.mutations.split import put_blob
+from dvidcore.datatypes.labels.reading import inputs
+from dvidcore.datatypes.labels.writing.generations import tiles_of
+from dvidcore.datatypes.labels.writing.new_ids import NewIds
+from dvidcore.datatypes.labels.writing.transaction import Transaction, write
 from dvidcore.errors import BadRequest, NotFound
 from dvidcore.geometry import ZYX
 

@@ -13,8 +13,8 @@ from dvidcore.storage.keys import zyx_keys
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.labels.index import Columns
-    from dvidcore.datatypes.labels.rewrite import Counted
-    from dvidcore.datatypes.labels.transaction import Transaction
+    from dvidcore.datatypes.labels.mutations.rewrite import Counted
+    from dvidcore.datatypes.labels.writing.transaction import Transaction
 
 Labels = NDArray[np.uint64]
 

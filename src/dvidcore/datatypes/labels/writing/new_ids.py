@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from dvidcore.datatypes.labels import counters
+from dvidcore.datatypes.labels.writing import counters
 from dvidcore.errors import BadRequest
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.call import Call
     from dvidcore.datatypes.labels.engine import LabelEngine
-    from dvidcore.datatypes.labels.transaction import Transaction
+    from dvidcore.datatypes.labels.writing.transaction import Transaction
     from dvidcore.storage.engine import Snapshot
     from dvidcore.storage.versioned import VersionedBatch
 

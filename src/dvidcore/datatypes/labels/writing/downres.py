@@ -18,7 +18,7 @@ from dvidcore.storage.versioned import KeyConflict, View
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.labels.engine import LabelEngine
-    from dvidcore.datatypes.labels.transaction import Transaction
+    from dvidcore.datatypes.labels.writing.transaction import Transaction
 
 Stored = bytes | memoryview
 Getter = Callable[[Sequence[ZYX]], Sequence[Stored | None]]

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from dvidcore import blocks, budget
 from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.labels import stored
-from dvidcore.datatypes.labels.generations import tiles_of
 from dvidcore.datatypes.labels.index import Columns
-from dvidcore.datatypes.labels.new_ids import NewIds
-from dvidcore.datatypes.labels.rewrite import Relabelling, Rewriting
-from dvidcore.datatypes.labels.runs_input import PostedRuns, blocks_met, cut, memory_for, read_runs
-from dvidcore.datatypes.labels.split_index import Affected
-from dvidcore.datatypes.labels.transaction import Transaction, write
+from dvidcore.datatypes.labels.mutations.rewrite import Relabelling, Rewriting
+from dvidcore.datatypes.labels.mutations.runs_input import PostedRuns, blocks_met, cut, memory_for, read_runs
+from dvidcore.datatypes.labels.mutations.split_index import Affected
+from dvidcore.datatypes.labels.writing.generations import tiles_of
+from dvidcore.datatypes.labels.writing.new_ids import NewIds
+from dvidcore.datatypes.labels.writing.transaction import Transaction, write
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX
 from dvidcore.pool import ordered_map

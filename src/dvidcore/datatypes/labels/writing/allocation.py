@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dvidcore.datatypes.labels import counters
-from dvidcore.datatypes.labels.transaction import Transaction, write
+from dvidcore.datatypes.labels.writing import counters
+from dvidcore.datatypes.labels.writing.transaction import Transaction, write
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import UINT64_MAX
 

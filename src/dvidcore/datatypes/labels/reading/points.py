@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore import blocks
-from dvidcore.datatypes.labels.reader import BlockReader, Stored
+from dvidcore.datatypes.labels.reading.reader import BlockReader, Stored
 from dvidcore.geometry import ZYX
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import lz4.block
 
-from dvidcore.datatypes.labels import indices
-from dvidcore.datatypes.labels.records import Record
+from dvidcore.datatypes.labels.mutations.records import Record
+from dvidcore.datatypes.labels.reading import indices
 from dvidcore.storage.keys import prefix_end
 from dvidcore.storage.versioned import VersionedBatch, View
 

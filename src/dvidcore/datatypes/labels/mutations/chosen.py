@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dvidcore.datatypes.labels.counters import counters, maximum
 from dvidcore.datatypes.labels.rows import pack_u64
+from dvidcore.datatypes.labels.writing.counters import counters, maximum
 from dvidcore.storage.versioned import VersionedBatch, View
 
 if TYPE_CHECKING:

@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 from dvidcore.datatypes import following
 from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.following import LabelChange
-from dvidcore.datatypes.labels import counters, former, points, records
-from dvidcore.datatypes.labels.entries import ROW_BYTES, Entries, joined, put_entries
-from dvidcore.datatypes.labels.generations import raise_again, raise_generations, read_guard, tiles_of
 from dvidcore.datatypes.labels.index import Columns, state_of
-from dvidcore.datatypes.labels.leases import Lease
 from dvidcore.datatypes.labels.mapping import Mapped
+from dvidcore.datatypes.labels.mutations import former, records
+from dvidcore.datatypes.labels.reading import points
 from dvidcore.datatypes.labels.rows import BodyRecord, pack_u64, unpack_u64
+from dvidcore.datatypes.labels.writing import counters
+from dvidcore.datatypes.labels.writing.entries import ROW_BYTES, Entries, joined, put_entries
+from dvidcore.datatypes.labels.writing.generations import raise_again, raise_generations, read_guard, tiles_of
+from dvidcore.datatypes.labels.writing.leases import Lease
 from dvidcore.errors import GuardFailed
 from dvidcore.geometry import ZYX
 from dvidcore.storage.engine import Batch
@@ -37,7 +39,7 @@ from dvidcore.storage.versioned import VersionedBatch, View
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.labels.engine import LabelEngine
-    from dvidcore.datatypes.labels.rewrite import Renamed
+    from dvidcore.datatypes.labels.mutations.rewrite import Renamed
 
 T = TypeVar("T")
 Labels = NDArray[np.uint64]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from dvidcore import labels
-from dvidcore.datatypes.labels.sparse import Coords, Runs, SparseVolume
+from dvidcore.datatypes.labels.reading.sparse import Coords, Runs, SparseVolume
 from dvidcore.pool import ordered_map
 
 _TOGETHER = 64

@@ -1,0 +1,1 @@
+"""What proofreaders do: merges, cleaves, renumbering, splits, and the records of them."""

@@ -150,12 +150,12 @@ def mapping(data: LabelEngine, call: Call, supervoxels: Labels, check: bool) -> 
         own = data.known.at(call).own
         if len(own) > _KEPT:
             own.clear()
-        for k in np.flatnonzero((found == supervoxels) & ~mapped.has_entry(supervoxels)).tolist():
-            label = out[k]
-            there = own.get(label)
-            if there is None:
-                there = own[label] = label != 0 and _holds_itself(data, call, label)
-            if not there:
+        unmapped = np.flatnonzero((found == supervoxels) & ~mapped.has_entry(supervoxels))
+        labels = found[unmapped].tolist()
+        if not own.keys() >= set(labels):
+            own.update((label, label != 0 and _holds_itself(data, call, label)) for label in set(labels) - own.keys())
+        for k, label in zip(unmapped.tolist(), labels, strict=True):
+            if not own[label]:
                 out[k] = 0
     return out
 

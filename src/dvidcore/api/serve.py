@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -125,6 +126,21 @@ def run_waitress(server: Server, listener: socket.socket) -> None:
     front.close()
 
 
+class _Waking(threading.Event):
+    """An event whose waiter looks up now and then.
+
+    A signal that the kernel hands to a thread of Rust does not wake up the main thread, and its handler runs only when
+    that comes back to Python.
+    """
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if timeout is not None:
+            return super().wait(timeout)
+        while not super().wait(0.25):
+            pass
+        return True
+
+
 def run_granian(server: Server, listener: socket.socket) -> None:
     """Serves under granian: an event loop in Rust, ``threads`` Python threads for requests, in this one process."""
     try:
@@ -164,6 +180,7 @@ def run_granian(server: Server, listener: socket.socket) -> None:
         log_level=LogLevels.warning,
         workers_kill_timeout=int(GRACE),
     )
+    granian.main_loop_interrupt = _Waking()
     granian.serve(target_loader=lambda *_: app, wrap_loader=False)
 
 

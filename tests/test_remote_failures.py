@@ -178,5 +178,5 @@ def test_the_cache_saves_requests_and_is_bounded(tmp_path: Path) -> None:
         assert asked(4 << 20, whole, whole) == 0
         assert asked(4 << 20, first, last, first) == 0
         assert asked(1, first, first) == 1
-        # A quarter of the volume fits: having read all of it, most is fetched again.
-        assert asked(256 << 10, whole, whole) >= 48
+        # A quarter of the volume fits, and what is in use beside it: having read all of it, much is fetched again.
+        assert asked(256 << 10, whole, whole) >= 16

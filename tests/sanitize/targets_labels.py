@@ -105,7 +105,8 @@ def _mapping(data: bytes) -> object:
 
 def _row(n: int) -> bytes:
     key = RNG.bytes(24)
-    supervoxels, counts = RNG.integers(0, 99, n, np.uint64), RNG.integers(0, 99, n, np.uint32)
+    supervoxels = np.sort(RNG.choice(99, n, replace=False)).astype(np.uint64)  # as of a row, each once
+    counts = RNG.integers(0, 99, n, np.uint32)
     return key + labels.pack_rows(supervoxels, counts, np.zeros(1, np.int64))[0]
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from dvidcore import budget
 from dvidcore.datatypes.labels.reading import streams
-from dvidcore.datatypes.labels.reading.reader import _next_inside
 from dvidcore.geometry import ZYX, BlockBox
 from dvidcore.repos import Database, OneStore
 from dvidcore.storage.memory import Memory
@@ -179,4 +178,4 @@ def test_a_scan_goes_on_at_the_next_place_inside(low, n):
     for at in np.ndindex(*(m + 2 for m in n)):
         z, y, x = (c + a - 1 for c, a in zip(at, low, strict=True))
         if ZYX(z, y, x) not in inside and box.low.z <= z <= box.high.z:
-            assert _next_inside(z, y, x, box) == next((c for c in inside if c > (z, y, x)), None)
+            assert box.next_inside(z, y, x) == next((c for c in inside if c > (z, y, x)), None)

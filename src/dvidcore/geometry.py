@@ -108,3 +108,12 @@ class BlockBox(NamedTuple):
         for z, y in self.rows():
             for x in range(self.low.x, self.high.x + 1):
                 yield ZYX(z, y, x)
+
+    def next_inside(self, z: int, y: int, x: int) -> ZYX | None:
+        """The first block inside, in Z, Y, X order, behind one that is outside in y or x; None where none is left."""
+        low, high = self
+        if x > high.x:
+            y += 1
+        if y > high.y:
+            z, y = z + 1, low.y
+        return ZYX(z, max(y, low.y), low.x) if z <= high.z else None

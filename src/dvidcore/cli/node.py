@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from dvidcore.cli.stores import opened
 
 if TYPE_CHECKING:
     from dvidcore.datatypes.call import Buffer, Call
@@ -27,27 +28,21 @@ class Where:
     @contextmanager
     def opened(self) -> Iterator[tuple[LabelEngine, Call]]:
         """The instance and a call at the version; what is wrong with them ends the command."""
-        from dvidcore.checking import open_store
-        from dvidcore.config import ConfigError
         from dvidcore.datatypes.call import Call
         from dvidcore.datatypes.labels.engine import LabelEngine
         from dvidcore.datatypes.registry import Instances
-        from dvidcore.errors import BadRequest, DvidError
+        from dvidcore.errors import BadRequest
 
-        try:
-            with open_store(self.store).database as database:
-                repo, node = database.resolve(self.version)
-                data = Instances(database).named(repo, self.name)
-                if not isinstance(data, LabelEngine):
-                    raise BadRequest(f'"{self.name}" is of type {data.typename}, which has no labels')
-                call = Call(data.engine, node, database.ancestry_for(repo, node, data.record), app="dvidcore")
-                try:
-                    yield data, call
-                finally:
-                    call.close()
-        except (DvidError, ConfigError, OSError) as error:
-            click.echo(f"dvidcore: {error}", err=True)
-            sys.exit(1)
+        with opened(self.store) as database:
+            repo, node = database.resolve(self.version)
+            data = Instances(database).named(repo, self.name)
+            if not isinstance(data, LabelEngine):
+                raise BadRequest(f'"{self.name}" is of type {data.typename}, which has no labels')
+            call = Call(data.engine, node, database.ancestry_for(repo, node, data.record), app="dvidcore")
+            try:
+                yield data, call
+            finally:
+                call.close()
 
 
 @click.group()

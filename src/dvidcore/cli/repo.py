@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from dvidcore.cli.stores import opened
 
 if TYPE_CHECKING:
     from dvidcore.repos import Database, Repo
@@ -26,16 +27,8 @@ class Where:
     @contextmanager
     def opened(self) -> Iterator[tuple[Database, Repo, Node]]:
         """The database, the repo and the version; what is wrong with them ends the command."""
-        from dvidcore.checking import open_store
-        from dvidcore.config import ConfigError
-        from dvidcore.errors import DvidError
-
-        try:
-            with open_store(self.store).database as database:
-                yield database, *database.resolve(self.version)
-        except (DvidError, ConfigError, OSError) as error:
-            click.echo(f"dvidcore: {error}", err=True)
-            sys.exit(1)
+        with opened(self.store) as database:
+            yield database, *database.resolve(self.version)
 
 
 @click.group()

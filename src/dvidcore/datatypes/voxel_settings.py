@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dvidcore.datatypes.base import Setting
@@ -96,6 +96,20 @@ def check_first_extents(settings: dict[str, Any]) -> None:
         raise BadRequest("MinPoint and MaxPoint: give both or none")
     if low is not None and any(a > b for a, b in zip(low, high, strict=True)):
         raise BadRequest(f"MinPoint {low} is above MaxPoint {high}")
+
+
+def axes(settings: Mapping[str, Any], low: Sequence[int], high: Sequence[int]) -> list[dict[str, Any]]:
+    """The ``Axes`` of ``metadata``, from the lowest and the highest voxel (x, y, z)."""
+    return [
+        {
+            "Label": label,
+            "Resolution": settings["VoxelSize"][k],
+            "Units": settings["VoxelUnits"][k],
+            "Size": high[k] - low[k] + 1,
+            "Offset": low[k],
+        }
+        for k, label in enumerate("XYZ")
+    ]
 
 
 VOXEL_SIZE = Setting(

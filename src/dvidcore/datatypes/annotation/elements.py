@@ -12,7 +12,6 @@ from dvidcore.errors import BadRequest
 
 KINDS = {"Unknown": 0, "PostSyn": 1, "PreSyn": 2, "Gap": 3, "Note": 4}
 """What an element is, and the number that stands for it in rows."""
-KIND_NAMES = tuple(KINDS)
 RELATIONS = frozenset({"UnknownRelationship", "PostSynTo", "PreSynTo", "ConvergentTo", "GroupedWith"})
 
 _BIAS = 0x80000000

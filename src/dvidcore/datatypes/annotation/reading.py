@@ -84,19 +84,9 @@ def _box_stubs(prefix: bytes, view: View, box: BlockBox) -> Iterator[Row]:
         for key, stub in view.stubs(start, stop):
             z, y, x = zyx_of(key)
             if not (low.y <= y <= high.y and low.x <= x <= high.x):
-                at = _next_inside(z, y, x, box)
+                at = box.next_inside(z, y, x)
                 break
             yield key, stub
-
-
-def _next_inside(z: int, y: int, x: int, box: BlockBox) -> ZYX | None:
-    """The first block of a box behind one that is outside of it in y or x; None where none is left."""
-    low, high = box
-    if x > high.x:
-        y += 1
-    if y > high.y:
-        z, y = z + 1, low.y
-    return ZYX(z, max(y, low.y), low.x) if z <= high.z else None
 
 
 def elements_in(data: Annotation, view: View, offset: ZYX, size: ZYX) -> Reply:

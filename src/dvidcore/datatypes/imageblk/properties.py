@@ -25,7 +25,7 @@ from dvidcore.datatypes.imageblk.settings import SCALES, SETTINGS, check_scales,
 from dvidcore.datatypes.imageblk.stored import StoredBlocks, coordinates
 from dvidcore.datatypes.imageblk.turns import Turns
 from dvidcore.datatypes.labels.writing.locks import Locks
-from dvidcore.datatypes.voxel_settings import check_extents, check_first_extents
+from dvidcore.datatypes.voxel_settings import axes, check_extents, check_first_extents
 from dvidcore.errors import BadRequest, GuardFailed
 from dvidcore.geometry import ZYX
 from dvidcore.storage.engine import Batch
@@ -146,17 +146,7 @@ class ImageProperties(DataType):
         """The axes of the volume with their size, offset and resolution, and the instance's properties."""
         extents, s = self.extents(call.view), self.record.settings
         low, high = ([0, 0, 0], [-1, -1, -1]) if extents is None else (extents.low.xyz(), extents.high.xyz())
-        axes = [
-            {
-                "Label": label,
-                "Resolution": s["VoxelSize"][k],
-                "Units": s["VoxelUnits"][k],
-                "Size": high[k] - low[k] + 1,
-                "Offset": low[k],
-            }
-            for k, label in enumerate("XYZ")
-        ]
-        body = orjson.dumps({"Axes": axes, "Properties": self._extended(extents)})
+        body = orjson.dumps({"Axes": axes(s, low, high), "Properties": self._extended(extents)})
         return Reply(body, "application/vnd.dvid-nd-data+json")
 
     @endpoint("POST", "extents")

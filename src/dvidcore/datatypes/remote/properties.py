@@ -23,6 +23,7 @@ from dvidcore.datatypes.voxel_settings import (
     MAX_BLOCK_SIDE,
     MAX_BLOCK_VOXELS,
     VOXEL_SIZE,
+    axes,
     parse_block_size,
     parse_units,
     parse_voxel_size,
@@ -193,17 +194,7 @@ class RemoteProperties(DataType):
     def get_metadata(self, call: Call) -> Reply:
         """The axes of the volume with their size, offset and resolution, and the instance's properties."""
         s, (low, high) = self.record.settings, self.extents(call.view)
-        axes = [
-            {
-                "Label": label,
-                "Resolution": s["VoxelSize"][k],
-                "Units": s["VoxelUnits"][k],
-                "Size": high[k] - low[k] + 1,
-                "Offset": low[k],
-            }
-            for k, label in enumerate("XYZ")
-        ]
-        body = orjson.dumps({"Axes": axes, "Properties": self.extended(call.view)})
+        body = orjson.dumps({"Axes": axes(s, low, high), "Properties": self.extended(call.view)})
         return Reply(body, "application/vnd.dvid-nd-data+json")
 
 

@@ -134,7 +134,7 @@ class BlockReader:
             for key, stub in self.view.stubs(start, stop):
                 z, y, x = zyx_of(key, _ZYX_AT)
                 if not (low.y <= y <= high.y and low.x <= x <= high.x):
-                    at = _next_inside(z, y, x, box)
+                    at = box.next_inside(z, y, x)
                     break
                 yield ZYX(z, y, x), stub
 
@@ -202,13 +202,3 @@ def spread(function: Callable[[Sequence[T]], None], items: Sequence[T], together
     batches = (items[at : at + together] for at in range(0, len(items), together))
     for _ in ordered_map(function, batches, _WINDOW):
         pass
-
-
-def _next_inside(z: int, y: int, x: int, box: BlockBox) -> ZYX | None:
-    """The first coordinate of a box behind one that is outside of it in y or x; None where none is left."""
-    low, high = box
-    if x > high.x:
-        y += 1
-    if y > high.y:
-        z, y = z + 1, low.y
-    return ZYX(z, max(y, low.y), low.x) if z <= high.z else None

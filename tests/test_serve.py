@@ -416,16 +416,16 @@ def test_a_large_body_is_not_held_in_memory(start: Callable[..., Running]) -> No
     kv = server.keyvalue()
     with closing(server.connect()) as connection:
         connection.putrequest("POST", f"{kv}/nosuch")
-        connection.putheader("Content-Length", str(200 * MB))
+        connection.putheader("Content-Length", str(400 * MB))
         connection.endheaders()
         piece = bytes(MB)
-        for _ in range(200):
+        for _ in range(400):
             connection.send(piece)
         assert connection.getresponse().status == 400
     status = Path(f"/proc/{server.process.pid}/status")
     if status.exists():
         peak = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        assert peak < 180 * 1024, f"{peak} kB"
+        assert peak < 300 * 1024, f"{peak} kB"
 
 
 # -- the command line -----------------------------------------------------------------------------------------------------

@@ -187,6 +187,15 @@ def test_a_note_that_is_not_given_erases_nothing(client: Client) -> None:
     assert client.get(f"/api/node/{root}/note").json() == {"note": "kept"}
 
 
+def test_keys_of_notes_and_logs_have_one_case(client: Client) -> None:
+    """Unlike those of configurations: what DVID refuses there must not be taken for a note."""
+    root = client.repo()
+    for path, body in (("node", {"Note": "x"}), ("node", {"Log": ["x"]}), ("repo", {"Log": ["x"]})):
+        word = next(iter(body)).lower()
+        assert client.post(f"/api/{path}/{root}/{word}", body).status == 400
+        assert client.get(f"/api/{path}/{root}/{word}").json() == {word: [] if word == "log" else ""}
+
+
 def test_a_read_only_server_changes_nothing(database: Database) -> None:
     """Where DVID is weak, 6."""
     root = Client(database).repo()
@@ -248,6 +257,15 @@ def test_bad_instance_names_are_refused(client: Client) -> None:
     assert client.get(f"/api/repo/{root}/info").json()["DataInstances"] == {}
     # A name may start with a dot: diced relies on it.
     client.instance(root, ".files")
+
+
+def test_settings_that_a_type_does_not_have_may_be_anything(client: Client) -> None:
+    root = client.repo()
+    client.instance(root, "kv", more=5, none=None, nested={"a": ["b"]}, MaxDownresLevel=3)  # type: ignore[arg-type]
+    for wrong in ({"Compression": 5}, {"tags": None}, {"versioned": 0}, {"typename": 5}, {"BlockSize": 64}):
+        body = {"typename": "uint8blk", "dataname": "bad", **wrong}
+        assert client.post(f"/api/repo/{root}/instance", body).status == 400, wrong
+    assert list(client.get(f"/api/repo/{root}/info").json()["DataInstances"]) == ["kv"]
 
 
 def test_tags_need_a_body(client: Client) -> None:

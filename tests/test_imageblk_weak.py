@@ -277,6 +277,16 @@ def test_arb_is_for_intensities_of_a_byte(client):
 # -- extents ----------------------------------------------------------------------------------------------------------
 
 
+def test_extents_are_posted_under_keys_of_any_case(gray):
+    assert gray.post("extents", {"minpoint": [1, 2, 3], "MAXPOINT": [4, 5, 6]}).status == 200
+    assert gray.extents() == ([1, 2, 3], [4, 5, 6])
+
+
+def test_units_are_kept_to_the_letter(client):
+    volume = Volume.create(client, VoxelUnits="microns, nanometers,ÅU ")
+    assert volume.get("info").json()["Extended"]["VoxelUnits"] == ["microns", " nanometers", "ÅU "]
+
+
 def test_extents_start_from_those_of_the_creation(client):
     volume = Volume.create(client, MinPoint="1,2,3", MaxPoint="100,70,40")
     assert volume.extents() == ([1, 2, 3], [100, 70, 40])

@@ -178,6 +178,9 @@ def test_encode_by_kind_writes_what_the_content_type_says(kind: str) -> None:
         ("tif", "tiff", 80),
         ("tiff", "tiff", 80),
         ("bmp", "bmp", 80),
+        ("png:3", "png", 3),
+        ("tiff:1", "tiff", 1),
+        ("bmp:500", "bmp", 100),
     ],
 )
 def test_formats(text: str, kind: str, quality: int) -> None:
@@ -185,7 +188,7 @@ def test_formats(text: str, kind: str, quality: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["PNG", "Jpg", "webp", "gif", "jpg:", "jpg:abc", "jpg:1.5", "png:80", "bmp:", "jpg:8:0"]
+    "text", ["PNG", "Jpg", "webp", "gif", "jpg:", "jpg:abc", "jpg:1.5", "png:x", ":80", "bmp:", "jpg:8:0"]
 )
 def test_formats_that_are_none(text: str) -> None:
     with pytest.raises(BadRequest):

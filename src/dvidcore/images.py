@@ -38,12 +38,13 @@ _JPEG_SIDE = 65500
 def parse_format(text: str) -> tuple[str, int]:
     """The format part of a URL as a key of ``CONTENT_TYPES`` and a JPEG quality.
 
-    ``""`` is PNG; ``jpg:Q`` and ``jpeg:Q`` have a quality, clamped to 1 … 100, default 80. BadRequest for any other
-    name (case matters) and for a Q that is no integer.
+    ``""`` is PNG; ``jpg:Q`` and ``jpeg:Q`` have a quality, clamped to 1 … 100, default 80. The other formats have
+    none, and a number behind them changes nothing, as clients that add one to every name rely on. BadRequest for any
+    other name (case matters) and for a Q that is no integer.
     """
     name, colon, quality = text.partition(":")
     kind = _KINDS.get(name)
-    if kind is None or (colon and kind != "jpg"):
+    if kind is None or (colon and not name):
         raise BadRequest(f'format: "{text[:40]}" is not one of png, jpg, jpeg, jpg:Q, jpeg:Q, tif, tiff, bmp')
     if not colon:
         return kind, DEFAULT_QUALITY

@@ -27,8 +27,8 @@ class NodeEndpoints:
     def post_note(self, request: Request, uuid: str) -> None:
         """Replaces the version's note: ``{"note": text}``."""
         repo, node = self.database.resolve(uuid)
-        config = request.config(required=True)
-        self.database.set_note(repo, node, text_of(config, "note", None), admin=self._may_change(request))
+        note = text_of(request.body.json_object(), "note", None)
+        self.database.set_note(repo, node, note, admin=self._may_change(request))
 
     @endpoint("GET", "node/{uuid:text}/log", answers=JSON)
     def get_log(self, request: Request, uuid: str) -> dict[str, list[str]]:
@@ -39,7 +39,7 @@ class NodeEndpoints:
     def post_log(self, request: Request, uuid: str) -> None:
         """Appends lines to the version's log: ``{"log": [line, …]}``."""
         repo, node = self.database.resolve(uuid)
-        lines = texts_of(request.config(required=True), "log")
+        lines = texts_of(request.body.json_object(), "log")
         self.database.append_log(repo, node, lines, admin=self._may_change(request))
 
     @endpoint("GET", "node/{uuid:text}/status", answers=JSON)

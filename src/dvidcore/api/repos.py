@@ -90,7 +90,7 @@ class RepoEndpoints:
     def post_log(self, request: Request, uuid: str) -> None:
         """Appends lines to the repo's log: ``{"log": [line, …]}``."""
         repo = self.database.repo_of(uuid)
-        self.database.append_repo_log(repo, texts_of(request.config(required=True), "log"))
+        self.database.append_repo_log(repo, texts_of(request.body.json_object(), "log"))
 
     @endpoint("GET", "repo/{uuid:text}/branch-versions/{branch:rest}", answers=JSON)
     def get_branch_versions(self, request: Request, uuid: str, branch: str) -> list[str]:

@@ -47,6 +47,9 @@ BUILT_IN: Mapping[str, str] = {
     "uint8blk": "dvidcore.datatypes.imageblk:UInt8Block",
 }
 
+_GENERIC = frozenset({"versioned", "compression", "checksum", "tags", "sync"})
+"""The settings of every type."""
+
 _NUMBER_DIGITS = 5
 """Of a number behind an instance's name."""
 
@@ -167,9 +170,10 @@ class Instances:
 
         Raises BadRequest where anything is wrong, and then nothing is created.
         """
-        given = _lower_keys(config)
+        given = {key.lower(): value for key, value in config.items()}
         typename, name = _required(given, "typename"), _required(given, "dataname")
         cls = datatype(typename)
+        _check_texts(config, cls)
         settings = {
             s.key: s.parse(given[s.name.lower()], s.name) if s.name.lower() in given else s.default
             for s in cls.settings
@@ -194,21 +198,22 @@ class Instances:
         return self.of(repo, record)
 
 
-def _lower_keys(config: Mapping[str, Any]) -> dict[str, Any]:
-    out: dict[str, Any] = {}
+def _check_texts(config: Mapping[str, Any], cls: type[DataType]) -> None:
+    """BadRequest where a setting is no text (``versioned`` may be a boolean); keys that mean nothing may be anything."""
+    known = _GENERIC.union(setting.name.lower() for setting in cls.settings)
     for key, value in config.items():
-        low = key.lower()
-        if not isinstance(value, str) and not (low == "versioned" and isinstance(value, bool)):
+        flag = key.lower() == "versioned" and isinstance(value, bool)
+        if key.lower() in known and not isinstance(value, str) and not flag:
             raise BadRequest(f'"{key[:60]}": the value must be a string')
-        out[low] = value
-    return out
 
 
 def _required(given: Mapping[str, Any], key: str) -> str:
     value = given.get(key)
     if not value:
         raise BadRequest(f'"{key}" is missing')
-    return str(value)
+    if not isinstance(value, str):
+        raise BadRequest(f'"{key}": the value must be a string')
+    return value
 
 
 def _versioned(value: str | bool) -> bool:

@@ -63,20 +63,24 @@ def parse_voxel_size(value: str, name: str) -> list[float]:
 
 
 def parse_units(value: str, name: str) -> list[str]:
-    """``"u,v,w"``."""
-    units = [p.strip() for p in value.split(",")]
+    """``"u,v,w"``, kept to the letter."""
+    units = value.split(",")
     if len(units) != 3:
         raise BadRequest(f'{name}: "{value[:60]}" is not three names separated by commas')
     return units
 
 
 def check_extents(value: Any) -> tuple[list[int], list[int]]:
-    """``{"MinPoint": [x, y, z], "MaxPoint": [x, y, z]}`` as (min, max), min ≤ max; BadRequest for anything else."""
+    """``{"MinPoint": [x, y, z], "MaxPoint": [x, y, z]}``, keys in any case, as (min, max), min ≤ max.
+
+    BadRequest for anything else.
+    """
     if not isinstance(value, dict):
         raise BadRequest('the body must be {"MinPoint": [x, y, z], "MaxPoint": [x, y, z]}')
+    given = {key.lower(): point for key, point in value.items()}
     points = []
     for name in ("MinPoint", "MaxPoint"):
-        point = value.get(name)
+        point = given.get(name.lower())
         if (
             not isinstance(point, list)
             or len(point) != 3

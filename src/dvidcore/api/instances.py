@@ -74,7 +74,8 @@ class InstanceSink:
             admin = bool(query) and server.is_admin(query)
             if server.read_only:
                 check_read_only(server, verb, admin)
-            if len(parts) < 2 or parts[1] == "":
+            words = parts[2:]
+            if not words or words == [""]:
                 raise NotFound("404 page not found")
             database = server.database
             repo, node = database.resolve(parts[0])
@@ -84,9 +85,6 @@ class InstanceSink:
                 if found is None:
                     raise BadRequest(f'there is no data instance "{parts[1][:60]}" in repo {repo.root}')
                 record, number = found
-            words = parts[2:]
-            if not words or words == [""]:
-                raise NotFound("404 page not found")
             instance = server.instances.of(repo, record)
             cls = instance.__class__
             table = self._tables.get(cls)

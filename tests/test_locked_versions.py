@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from apiclient import Answer, Client
+from apiclient import TOKEN, Answer, Client
 from dvidcore.config import RemoteConfig
 from dvidcore.datatypes.endpoints import Endpoint
 from dvidcore.datatypes.registry import datatype, type_names
@@ -142,3 +142,40 @@ def test_an_administrator_may_write_to_a_committed_version(client: Client, typen
     assert client.post(f"{node}/tags", {"a": "b"}).status == 400
     assert client.admin("POST", f"{node}/tags", {"a": "b"}).status == 200
     assert client.get(f"{node}/tags").json() == {"Tags": {"a": "b"}}
+
+
+@pytest.mark.parametrize("typename", ["labelarray", "labelblk", "labelmap", "labelvol"])
+def test_an_administrator_changes_what_children_inherit_only_if_he_says_so(
+    database: Database, client: Client, typename: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """labelmap_mutation.md, §9, 19: an explicit flag, and a line in the log."""
+    root = client.repo()
+    node = client.instance(root, "data", typename, BlockSize="64,64,64")
+    if typename == "labelvol":
+        volume, node = node, client.instance(root, "voxels", "labelblk", BlockSize="64,64,64")
+        assert client.post(f"{node}/sync", {"sync": "data"}).status == 200
+        assert client.post(f"{volume}/sync", {"sync": "voxels"}).status == 200
+    labels = np.repeat(np.arange(1, 9, dtype=np.uint64), 8)[None, None].repeat(64, 0).repeat(64, 1)
+    assert client.post(f"{node}/raw/0_1_2/64_64_64/0_0_0", labels.tobytes()).status == 200
+    if typename == "labelvol":
+        node = volume
+    client.commit(root)
+    cells = np.ascontiguousarray(labels[::-1, ::-1, ::-1]).tobytes()
+
+    def seen() -> list[bytes]:
+        reads = [f"sparsevol/{label}" for label in range(1, 9)] + ["raw/0_1_2/64_64_64/0_0_0", "mappings"]
+        return [client.get(f"{node}/{read}").body for read in reads]
+
+    before = seen()
+    for endpoint in datatype(typename).endpoints():
+        if endpoint.verb in ("POST", "DELETE") and endpoint.writes:
+            for body in (*BODIES, cells, [2, 1], [5, 6]):
+                ask(client, endpoint.verb, f"{node}/{example(endpoint)}?admintoken={TOKEN}", body)
+    assert seen() == before
+    merge = client.admin("POST", f"{node}/merge", [1, 2])
+    if typename != "labelblk":  # which has none
+        assert (merge.status, "writelocked=true" in merge.text) == (400, True)
+        assert client.admin("POST", f"{node}/merge?writelocked=true", [1, 2]).status == 200
+        assert client.post(f"{node}/merge?writelocked=true", [3, 4]).status == 400
+        assert seen() != before
+        assert f"a write to the committed version {root}: POST data/merge" in caplog.text

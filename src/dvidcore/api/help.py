@@ -28,8 +28,9 @@ padding: 0 1em .3em 0 }} code {{ white-space: nowrap }}</style></head>
 </table>
 <h2>Conventions</h2>
 <p>A version is named by a prefix of its UUID, or by <code>UUID:branch</code> and <code>UUID:branch~N</code>. Any
-request may carry <code>u=</code> (user), <code>app=</code> (program) and <code>admintoken=</code>. Errors are one line
-of text.</p>
+request may carry <code>u=</code> (user), <code>app=</code> (program) and <code>admintoken=</code>, which lets an
+administrator write to a committed version too; where that changes labels, which its children inherit, it needs
+<code>writelocked=true</code> as well. Errors are one line of text.</p>
 </body>
 </html>
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +18,8 @@ from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.routing import Table, parse_query
 from dvidcore.errors import BadRequest, Locked, NotFound
 from dvidcore.storage.versioned import KeyConflict
+
+_log = logging.getLogger("dvidcore.api")
 
 PREFIX = "/api/node/"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -102,13 +105,18 @@ class InstanceSink:
                     resp.set_header("Allow", ", ".join(table.verbs(words)))
                 raise refusal
             endpoint = route.endpoint
-            if (
-                endpoint.writes
-                and node.locked
-                and record.versioned
-                and not (admin or server.full_write or endpoint.only_reads(query))
-            ):
-                raise Locked(f"version {node.uuid} is committed: it takes no {verb} {words[0]}")
+            history = server.full_write
+            if endpoint.writes and node.locked and record.versioned and not (history or endpoint.only_reads(query)):
+                if not admin:
+                    raise Locked(f"version {node.uuid} is committed: it takes no {verb} {words[0]}")
+                history = query.get("writelocked") == "true"
+                _log.warning(
+                    "administrator %s sends a write to the committed version %s: %s %s",
+                    query.get("u", "(no name)"),
+                    node.uuid,
+                    verb,
+                    "/".join(parts[1:]),
+                )
             arguments = route.arguments(words, query)
             if environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING"):
                 body = body_of(environ, self._limit)
@@ -122,6 +130,7 @@ class InstanceSink:
                 user=query.get("u", ""),
                 app=query.get("app", ""),
                 admin=admin,
+                history=history,
                 number=number,
             )
             close = call.close

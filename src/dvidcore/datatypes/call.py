@@ -101,6 +101,7 @@ class Call:
         "body",
         "engine",
         "headers",
+        "history",
         "method",
         "node",
         "number",
@@ -119,6 +120,7 @@ class Call:
         user: str = "",
         app: str = "",
         admin: bool = False,
+        history: bool = True,
         number: int | None = None,
     ) -> None:
         self.engine = engine
@@ -131,6 +133,8 @@ class Call:
         self.headers = headers if headers is not None else {}
         """Request headers by lower-case name."""
         self.user, self.app, self.admin = user, app, admin
+        self.history = history
+        """Whether it may change what the children of a committed version inherit."""
         self.number = number
         """The number behind the instance's name in the URL, of a type that is ``numbered``."""
         self._snapshot: Snapshot | None = None
@@ -168,7 +172,9 @@ class Call:
     def elsewhere(self, other: DataType) -> Call:
         """A call of another instance at the same version, whichever its store, with a newer snapshot. To be closed."""
         ancestry = self._ancestry_of(other)
-        return Call(other.engine, self.node, ancestry, user=self.user, app=self.app, admin=self.admin)
+        return Call(
+            other.engine, self.node, ancestry, user=self.user, app=self.app, admin=self.admin, history=self.history
+        )
 
     def _ancestry_of(self, other: DataType) -> Ancestry:
         if other.record.versioned and self.version == self.node.id:  # also at a version that is only about to be
@@ -177,7 +183,7 @@ class Call:
 
     def at(self, node: Node, ancestry: Ancestry) -> Call:
         """This call at another version: same snapshot. It is not closed."""
-        call = Call(self.engine, node, ancestry, user=self.user, app=self.app, admin=self.admin)
+        call = Call(self.engine, node, ancestry, user=self.user, app=self.app, admin=self.admin, history=self.history)
         call._snapshot = self.snapshot
         return call
 

@@ -30,7 +30,7 @@ from dvidcore.datatypes.labels.writing import counters
 from dvidcore.datatypes.labels.writing.entries import ROW_BYTES, Entries, joined, put_entries
 from dvidcore.datatypes.labels.writing.generations import raise_again, raise_generations, read_guard, tiles_of
 from dvidcore.datatypes.labels.writing.leases import Lease
-from dvidcore.errors import GuardFailed
+from dvidcore.errors import GuardFailed, Locked
 from dvidcore.geometry import ZYX
 from dvidcore.storage.engine import Batch
 from dvidcore.storage.keys import version_bytes
@@ -376,8 +376,13 @@ def write(
     Where ``change`` was overtaken nevertheless, by another process or by voxels, it is called again, on the newest
     state; from the third time on all wait. Writers of followers wait only where they come between again and again, or
     where the write is a large one. What ``change`` raises leaves everything as it was. With ``blocks_alone`` it puts
-    blocks and nothing else.
+    blocks and nothing else. Raises ``Locked`` at a committed version, unless the call may change history.
     """
+    if call.node.locked and data.record.versioned and not call.history:
+        raise Locked(
+            f"version {call.node.uuid} is committed, and its children inherit the labels of {data.record.name}: "
+            "an administrator who means to change them adds writelocked=true"
+        )
     alone, held, overtaken = not bodies and not tiles, False, 0
     with data.body_locks.holding(bodies), data.locks.holding(tiles), ExitStack() as locks:
         while True:

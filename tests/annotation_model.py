@@ -89,11 +89,10 @@ class State:
 
 
 def redirect(elements: dict[XYZ, Element], item: Element, new: XYZ | None, side: int = SIDE) -> None:
-    """What becomes of relationships to an element that left: those of its partners and of its block."""
+    """What becomes of relationships to an element that left: those in its block and in those of its partners."""
     old = tuple(item["Pos"])
-    partners = {tuple(rel["To"]) for rel in item["Rels"]}
-    partners |= {pos for pos in elements if block_of(pos, side) == block_of(old, side)}
-    for pos in partners & elements.keys():
+    blocks = {block_of(old, side), *(block_of(tuple(rel["To"]), side) for rel in item["Rels"])}
+    for pos in [pos for pos in elements if block_of(pos, side) in blocks]:
         other = elements[pos]
         kept = []
         for rel in other["Rels"]:

@@ -227,19 +227,20 @@ def test_an_element_is_not_moved_onto_another(world: World, there: tuple[int, in
     assert "no element" in world.refused("POST", "ann/move/9_9_9/9_9_9")
 
 
-def test_deleting_fixes_the_partners_that_the_element_names_and_those_of_its_block(world: World) -> None:
+def test_deleting_fixes_relationships_in_its_block_and_in_those_of_the_partners_that_it_names(world: World) -> None:
     """§7.8: the relationships of others stay, as the help says."""
     gone = element((1, 1, 1), "PreSyn", rels=[("PreSynTo", (90, 1, 1)), ("GroupedWith", (1, 1, 1))])
     named = element((90, 1, 1), "PostSyn", rels=[("PostSynTo", (1, 1, 1)), ("GroupedWith", (5, 1, 1))])
     near = element((5, 1, 1), prop={"text": '"To":[1,1,1]'}, rels=[("ConvergentTo", (1, 1, 1))])
     far = element((-90, 1, 1), rels=[("ConvergentTo", (1, 1, 1))])
-    world.put(gone, named, near, far)
+    beside = element((91, 2, 3), rels=[("ConvergentTo", (1, 1, 1))])
+    world.put(gone, named, near, far, beside)
     world.delete((1, 1, 1))
     world.agree()
     after = {tuple(e["Pos"]): e["Rels"] for e in everything(world)}
     assert after[5, 1, 1] == [] and after[90, 1, 1] == [{"Rel": "GroupedWith", "To": [5, 1, 1]}]
-    assert after[-90, 1, 1] == far["Rels"]
-    assert "does not name, stay" in " ".join(world.ask("GET", "ann/help").text.split())
+    assert after[91, 2, 3] == [] and after[-90, 1, 1] == far["Rels"]
+    assert "elements elsewhere, stay" in " ".join(world.ask("GET", "ann/help").text.split())
     assert "no element" in world.refused("DELETE", "ann/element/1_1_1")
 
 

@@ -166,8 +166,8 @@ class Annotation(DataType):
     def delete_element(self, call: Call, position: ZYX, kafkalog: str) -> None:
         """Removes an element, its entries by tag and body, and relationships to it.
 
-        Those are looked for in the elements that it is itself related to, and in its block. Others, of elements that it
-        does not name, stay.
+        Those are looked for in its block, and in the blocks of the positions that it is itself related to. Others, of
+        elements elsewhere, stay.
         """
         writing.delete_element(self, call, position, kafkalog != "off")
 

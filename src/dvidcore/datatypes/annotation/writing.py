@@ -135,7 +135,7 @@ def post_elements(data: Annotation, call: Call, message: bool) -> None:
 
 
 def delete_element(data: Annotation, call: Call, position: ZYX, message: bool) -> None:
-    """Removes an element, and the relationships to it of those that it is related to and those of its block."""
+    """Removes an element, and the relationships to it in its block and in those of the places that it is related to."""
     place = elements.place_of(*position)
 
     def take(edit: Edit, call: Call, batch: Batch) -> None:
@@ -172,14 +172,12 @@ def move_element(data: Annotation, call: Call, start: ZYX, end: ZYX, message: bo
 
 def _redirect(edit: Edit, item: Item, zyx: Zyx, new: Place | None) -> None:
     """Has relationships to an element that was taken out of a block point to another place, or go."""
-    partners = {place: edit.block_of(place) for place in elements.partners(item) if place != item.place}
-    block = edit.block(zyx)
-    if elements.names(bytes(block.whole_text()), item.place):
-        partners |= {other.place: zyx for other in block if elements.names(other.text, item.place)}
-    for place, at in partners.items():
-        partner = edit.block(at).get(place)
-        if partner is not None and elements.names(partner.text, item.place):
-            edit.block(at).put(elements.redirected(partner, item.place, new))
+    blocks = {zyx, *map(edit.block_of, elements.partners(item))}
+    edit.load([edit.data.rows.block + at for at in blocks])
+    for block in map(edit.block, blocks):
+        if elements.names(bytes(block.whole_text()), item.place):
+            for other in [one for one in block if elements.names(one.text, item.place)]:
+                block.put(elements.redirected(other, item.place, new))
 
 
 # -- as they are -------------------------------------------------------------------------------------------------------

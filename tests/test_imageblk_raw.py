@@ -87,6 +87,15 @@ def test_names_of_the_volume_and_formats_that_do_not_matter(gray):
             assert answer.body == voxels[3:13, 2:11, 1:9].tobytes()
 
 
+def test_a_format_behind_a_write_does_not_matter(gray):
+    body = bytes([9]) * 32**3
+    for tail in ("octet-stream", "jpg", "octet-stream/", ""):
+        assert gray.post(f"raw/0_1_2/32_32_32/32_0_0/{tail}", body).status == 200
+        assert gray.get(f"raw/0_1_2/32_32_32/32_0_0/{tail}").status == 200
+    assert gray.post("raw/0_1_2/32_32_32/0_0_0/octet-stream/x", body).status == 400
+    assert gray.extents() == ([32, 0, 0], [63, 31, 31])
+
+
 def test_a_box_at_the_edge_of_the_lattice(gray):
     low, high = -(2**31), 2**31 - 32
     corner = noise(2, (32, 32, 32))

@@ -41,6 +41,7 @@ ROI = (
 )
 WRITTEN = text("roi", None, "the name of an roi instance: only blocks inside of it, at this version, are written")
 MUTATE = flag("mutate", "true: older content is replaced")
+WRITE = (WRITTEN, MUTATE, WRITTEN_SCALE)
 
 
 class ImageVolumes(ImageProperties):
@@ -198,19 +199,25 @@ class ImageVolumes(ImageProperties):
             raise BadRequest(f"attenuation: voxels of {self.typename} cannot be attenuated, only those of uint8blk")
         return partial(_attenuate, found, attenuation)
 
-    @endpoint(
-        "POST",
-        "raw/{dims:text}/{size:text}/{offset:point}",
-        query=(WRITTEN, MUTATE, WRITTEN_SCALE),
-        throttle=True,
-    )
+    @endpoint("POST", "raw/{dims:text}/{size:text}/{offset:point}", query=WRITE, throttle=True)
+    @endpoint("POST", "raw/{dims:text}/{size:text}/{offset:point}/{format:text}", query=WRITE, throttle=True)
     def post_raw(
-        self, call: Call, *, dims: str, size: str, offset: ZYX, roi: str | None, mutate: bool, scale: int = 0
+        self,
+        call: Call,
+        *,
+        dims: str,
+        size: str,
+        offset: ZYX,
+        roi: str | None,
+        mutate: bool,
+        scale: int = 0,
+        format: str = "",
     ) -> None:
         """Stores the voxels of a box of whole blocks, all or nothing.
 
         ``dims`` is ``0_1_2``; offset and size are multiples of the block size. The body is exactly the voxels, in the
-        form that GET answers. The version's extents grow to cover the box, also what ``roi`` leaves out of it.
+        form that GET answers; a format in the path changes nothing, so that the URL that is read can be written. The
+        version's extents grow to cover the box, also what ``roi`` leaves out of it.
         """
         limit = None if roi is None else region.named(self, call, roi)
         if planes.parse_dims(dims) is not None:

@@ -96,6 +96,9 @@ def test_no_voxel_within_bounds_is_no_volume(database):
     assert rles(seg.get("sparsevol/7?maxz=4&exact=false")) == [[5, 5, 5, 1]]
     assert rles(seg.get("sparsevol/7?maxz=5")) == [[5, 5, 5, 1]]
     assert len(binary_blocks(seg.get("sparsevol/7?maxz=4&format=blocks"), BLOCK)[1]) == 1, "bounds select whole blocks"
+    assert rles(seg.get("sparsevol-coarse/7?maxz=4")) == [[0, 0, 0, 1]]
+    assert seg.refused("sparsevol-coarse/7?minx=48", status=404) == ""
+    assert seg.refused("sparsevol-coarse/7?maxz=-1", status=404) == ""
 
 
 def test_the_index_follows_voxels_in_each_version(seg):

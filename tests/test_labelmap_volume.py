@@ -82,13 +82,17 @@ def test_tables_beyond_24_bits_are_refused(seg, monkeypatch):
         assert "24 bits" in text
 
 
-@pytest.mark.parametrize("dims", ["0_1_2", "0,1,2", "vol"])
+@pytest.mark.parametrize("dims", ["0_1_2", "0,1,2", "vol", "Vol"])
 def test_names_of_the_volume(seg, dims):
     got = volume(seg.get(f"raw/{dims}/20_21_22/-30_-20_-10"), (22, 21, 20))
     np.testing.assert_array_equal(got, seg.cut((-10, -20, -30), (22, 21, 20)))
 
 
-PLANES = {"xy": (2, 1), "0_1": (2, 1), "XY": (2, 1), "xz": (2, 0), "0_2": (2, 0), "yz": (1, 0), "1_2": (1, 0)}
+PLANES = {
+    **dict.fromkeys(("xy", "XY", "0_1", "0,1"), (2, 1)),
+    **dict.fromkeys(("xz", "0_2", "0,2"), (2, 0)),
+    **dict.fromkeys(("yz", "Yz", "1_2", "1,2"), (1, 0)),
+}
 
 
 def plane(seg, dims, width, height, offset, *, scale=0, supervoxels=False):
@@ -226,6 +230,15 @@ def test_a_posted_volume_has_voxels(seg, size):
     before = seg.get("info"), seg.get("listlabels?sizes=true")
     assert "size" in seg.refused(f"raw/0_1_2/{size}/0_0_0", b"", "POST")
     assert (seg.get("info"), seg.get("listlabels?sizes=true")) == before
+
+
+def test_a_format_behind_a_written_volume_does_not_matter(seg):
+    size = seg.block[::-1]
+    body = np.full(seg.block, 77, np.uint64).tobytes()
+    for tail in ("nd", "octet-stream/"):
+        path = "raw/0_1_2/{}_{}_{}/480_0_0/".format(*size) + tail
+        seg.post(path, body)
+        assert seg.get(path) == body
 
 
 @pytest.mark.parametrize("word", ["isotropic/0_1_2/48_16_32/0_0_0", "pseudocolor/xy/48_16/0_0_0", "raw/xy/48_16/0_0_0"])

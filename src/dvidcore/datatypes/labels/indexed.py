@@ -137,7 +137,8 @@ class IndexedLabels(LabelEngine):
         columns = sparse.subject(self, call, label, supervoxels)
         if columns is None:
             return missing()
-        return Reply(sparse.coarse(bounds_of(given).blocks(columns.blocks(), self.block)))
+        coords = bounds_of(given).blocks(columns.blocks(), self.block)
+        return Reply(sparse.coarse(coords)) if self.empty_volumes or len(coords) else missing()
 
     @endpoint("GET", "sparsevols-coarse/{first:label}/{last:label}", query=BOUNDS, answers=OCTETS)
     def get_sparsevols_coarse(self, call: Call, first: int, last: int, **given: Any) -> Reply:

@@ -138,12 +138,8 @@ class LabelVoxels(LabelEngine):
         labels = slices.read(reader, offset, shape)
         return slices.pseudocolor_image(labels, *kind)
 
-    @endpoint(
-        "POST",
-        "raw/{dims:text}/{size:text}/{offset:point}",
-        query=POST_RAW,
-        throttle=True,
-    )
+    @endpoint("POST", "raw/{dims:text}/{size:text}/{offset:point}", query=POST_RAW, throttle=True)
+    @endpoint("POST", "raw/{dims:text}/{size:text}/{offset:point}/{format:any}", query=POST_RAW, throttle=True)
     def post_raw(
         self,
         call: Call,
@@ -158,7 +154,8 @@ class LabelVoxels(LabelEngine):
     ) -> None:
         """Stores a block-aligned box of supervoxels (uint64, x fastest) with its index and all coarser scales.
 
-        The extents grow to cover the box, also what ``roi`` leaves out of it.
+        A format in the path changes nothing, so that the URL that is read can be written. The extents grow to cover the
+        box, also what ``roi`` leaves out of it.
         """
         if scale:
             raise BadRequest(f"scale: a volume is posted at scale 0, not at {scale}; blocks are at any scale")

@@ -14,7 +14,8 @@ from dvidcore.datatypes.labels.reading.volume import Voxels
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX, parse_ints, parse_size
 
-_PLANES = {"xy": (0, 1), "0_1": (0, 1), "xz": (0, 2), "0_2": (0, 2), "yz": (1, 2), "1_2": (1, 2)}
+_NAMES = {(0, 1): ("xy", "0_1", "0,1"), (0, 2): ("xz", "0_2", "0,2"), (1, 2): ("yz", "1_2", "1,2")}
+_PLANES = {name: plane for plane, names in _NAMES.items() for name in names}
 _VOLUMES = ("0_1_2", "0,1,2", "vol")
 
 
@@ -26,12 +27,15 @@ class Shape(NamedTuple):
 
 
 def parse_shape(dims: str, size: str) -> Shape:
-    """``"0_1_2"`` and ``"64_64_32"``, or ``"xz"`` and ``"64_32"``; BadRequest for anything else."""
-    if dims in _VOLUMES:
+    """``"0_1_2"`` and ``"64_64_32"``, or ``"xz"`` and ``"64_32"``, in any case; BadRequest for anything else."""
+    name = dims.lower()
+    if name in _VOLUMES:
         return Shape(parse_size(size, "size"), None)
-    plane = _PLANES.get(dims.lower())
+    plane = _PLANES.get(name)
     if plane is None:
-        raise BadRequest(f'dims: "{dims[:40]}" is not one of 0_1_2, vol, xy, xz, yz, 0_1, 0_2, 1_2')
+        raise BadRequest(
+            f'dims: "{dims[:40]}" is not one of 0_1_2, vol, xy, xz, yz, 0_1, 0_2, 1_2, or these with commas'
+        )
     sides = parse_ints(size, "size", 2)
     if min(sides) < 1:
         raise BadRequest(f'size: "{size[:60]}" must be at least 1 along each axis')

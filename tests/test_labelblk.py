@@ -157,7 +157,7 @@ def test_info_and_metadata(legacy: Legacy) -> None:
         "VoxelSize": [4, 4, 10.5],
         "VoxelUnits": ["nanometers"] * 3,
         **dict.fromkeys(("MinPoint", "MaxPoint", "MinIndex", "MaxIndex")),
-        "Background": 0,
+        "Background": 9,
         "GridStore": "",
         "ScaleLevel": 0,
     }

@@ -64,6 +64,35 @@ def test_settings_in_any_case(database):
     assert '"VoxelSize":[4,4.5,40]' in seg.get("info").decode()
 
 
+@pytest.mark.parametrize("typename", ["labelmap", "labelarray", "labelblk"])
+def test_settings_without_effect_are_checked_and_shown(database, typename):
+    client = Client(database)
+    node = client.repo()
+    client.instance(node, "seg", typename, Background="5", ScaleLevel="2", BlockSize="16,16,16")
+    seg = Seg(client, node)
+    for shown in (seg.json("info")["Extended"], seg.json("metadata")["Properties"]):
+        assert (shown["Background"], shown["ScaleLevel"], shown["GridStore"]) == (5, 2, "")
+    assert not any(seg.get("raw/0_1_2/3_3_3/0_0_0")), "absent space is 0 whatever the background"
+    for name, value in (("Background", "x"), ("Background", "256"), ("ScaleLevel", "x"), ("GridStore", "nosuchstore")):
+        config = {"typename": typename, "dataname": "other", name: value}
+        assert name in client.post(f"/api/repo/{node}/instance", config).text
+        assert client.get(f"/api/node/{node}/other/info").status == 400
+
+
+@pytest.mark.parametrize("typename", ["labelmap", "labelarray", "labelblk"])
+def test_a_resolution_is_of_float32(database, typename):
+    client = Client(database)
+    node = client.repo()
+    client.instance(node, "seg", typename, VoxelSize="3.3333333333,0.1,16777217")
+    seg = Seg(client, node)
+    assert seg.json("info")["Extended"]["VoxelSize"] == [3.3333333, 0.1, 16777216]
+    seg.post("resolution", [1e22, 1e-7, 123456789.123])
+    assert seg.json("info")["Extended"]["VoxelSize"] == [1e22, 1e-7, 123456790]
+    assert [axis["Resolution"] for axis in seg.json("metadata")["Axes"]] == [1e22, 1e-7, 123456790]
+    for beyond in (1e39, 1e-60):
+        assert "float32" in seg.refused("resolution", [1, beyond, 1], "POST")
+
+
 def test_first_extents(database):
     seg = create(database, MinPoint="-1,0,0", MaxPoint="10,20,300")
     info = seg.json("info")
@@ -85,6 +114,7 @@ def test_first_extents(database):
         {"VoxelSize": "8,8"},
         {"VoxelSize": "8,8,nan"},
         {"VoxelSize": "8,8,0"},
+        {"VoxelSize": "8,8,1e39"},
         {"VoxelUnits": "nanometers"},
         {"MaxDownresLevel": "256"},
         {"MaxDownresLevel": "-1"},

@@ -6,12 +6,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from dvidcore.datatypes.base import Setting
 from dvidcore.errors import BadRequest
-from dvidcore.geometry import parse_ints
+from dvidcore.geometry import parse_int, parse_ints
 
 MAX_BLOCK_SIDE = 1024
 MAX_BLOCK_VOXELS = 2**24
+_EXACT = 2.0**53
+"""Below this a float is the only one that is nearest to its whole number."""
 
 
 def parse_triple(value: str, name: str) -> list[int]:
@@ -43,23 +47,42 @@ def _multiples(size: list[int], of: int, name: str) -> list[int]:
     return size
 
 
-def check_voxel_size(sizes: Sequence[Any], name: str) -> list[float]:
-    """Three positive finite numbers."""
+def voxel_size(value: Any, name: str) -> list[float | int]:
+    """The resolution along X, Y and Z, as a JSON list: three positive numbers that float32 can hold.
+
+    They are kept as JSON should show them: in the shortest form of their float32, whole numbers without a point.
+    """
+    if not isinstance(value, list):
+        raise BadRequest(f"{name}: a list of three numbers is needed, along X, Y and Z")
     if (
-        len(sizes) != 3
-        or not all(isinstance(s, int | float) and not isinstance(s, bool) for s in sizes)
-        or not all(math.isfinite(s) and s > 0 for s in sizes)
+        len(value) != 3
+        or not all(isinstance(s, int | float) and not isinstance(s, bool) for s in value)
+        or not all(math.isfinite(s) and s > 0 for s in value)
     ):
         raise BadRequest(f"{name}: three positive numbers are needed, for x, y and z")
-    return [float(s) for s in sizes]
+    return [_shortest(s, name) for s in value]
 
 
-def parse_voxel_size(value: str, name: str) -> list[float]:
+def _shortest(value: float, name: str) -> float | int:
+    with np.errstate(over="ignore"):
+        single = np.float32(value)
+    if not 0 < single < math.inf:
+        raise BadRequest(f"{name}: {value!r} is out of the range of float32")
+    return shown(float(str(single)))
+
+
+def shown(value: float) -> float | int:
+    """As JSON should show it: a whole number without a point."""
+    return int(value) if value.is_integer() and abs(value) < _EXACT else value
+
+
+def parse_voxel_size(text: str, name: str) -> list[float | int]:
     """``"x,y,z"`` floats."""
     try:
-        return check_voxel_size([float(p) for p in value.split(",")], name)
+        numbers = [float(part) for part in text.split(",")]
     except ValueError:
-        raise BadRequest(f'{name}: "{value[:60]}" is not three positive numbers separated by commas') from None
+        raise BadRequest(f'{name}: "{text[:60]}" is not three positive numbers separated by commas') from None
+    return voxel_size(numbers, name)
 
 
 def parse_units(value: str, name: str) -> list[str]:
@@ -116,12 +139,31 @@ def axes(settings: Mapping[str, Any], low: Sequence[int], high: Sequence[int]) -
     ]
 
 
-VOXEL_SIZE = Setting(
-    "VoxelSize", "VoxelSize", [8.0, 8.0, 8.0], parse_voxel_size, "x,y,z size of a voxel, in VoxelUnits"
-)
+def _background(text: str, name: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise BadRequest(f'{name}: "{text[:40]}" is not a number from 0 to 255')
+    return parse_int(text, name, 0, 255)
+
+
+def _no_grid_store(text: str, name: str) -> str:
+    if text:
+        raise BadRequest(f'{name}: there is no store "{text[:60]}" of chunked volumes for this type')
+    return text
+
+
+VOXEL_SIZE = Setting("VoxelSize", "VoxelSize", [8, 8, 8], parse_voxel_size, "x,y,z size of a voxel, in VoxelUnits")
 VOXEL_UNITS = Setting("VoxelUnits", "VoxelUnits", ["nanometers"] * 3, parse_units, "u,v,w units of the voxel size")
 MIN_POINT = Setting("MinPoint", "MinPoint", None, parse_triple, "x,y,z lowest voxel, before anything is written")
 MAX_POINT = Setting("MaxPoint", "MaxPoint", None, parse_triple, "x,y,z highest voxel, before anything is written")
+GRID_STORE = Setting(
+    "GridStore", "GridStore", "", _no_grid_store, "a store of chunked volumes in the server's configuration"
+)
+SCALE_LEVEL = Setting("ScaleLevel", "ScaleLevel", 0, parse_int, "the scale of the volume in its GridStore")
+
+
+def background(help: str) -> Setting:
+    """The ``Background`` setting, 0 to 255."""
+    return Setting("Background", "Background", 0, _background, help)
 
 
 def block_size(default: Sequence[int], parse: Callable[[str, str], list[int]] = parse_block_size) -> Setting:

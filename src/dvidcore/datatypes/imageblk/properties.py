@@ -21,11 +21,11 @@ from dvidcore.datatypes.imageblk.downres import scale_settings
 from dvidcore.datatypes.imageblk.elements import Element
 from dvidcore.datatypes.imageblk.extents import Extents
 from dvidcore.datatypes.imageblk.scales import MAX_BODY, CoarseBlocks, Coarser
-from dvidcore.datatypes.imageblk.settings import SCALES, SETTINGS, check_scales, voxel_size
+from dvidcore.datatypes.imageblk.settings import SCALES, SETTINGS, check_scales
 from dvidcore.datatypes.imageblk.stored import StoredBlocks, coordinates
 from dvidcore.datatypes.imageblk.turns import Turns
 from dvidcore.datatypes.labels.writing.locks import Locks
-from dvidcore.datatypes.voxel_settings import axes, check_extents, check_first_extents
+from dvidcore.datatypes.voxel_settings import axes, check_extents, check_first_extents, voxel_size
 from dvidcore.errors import BadRequest, GuardFailed
 from dvidcore.geometry import ZYX
 from dvidcore.storage.engine import Batch

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from dvidcore.datatypes.imageblk.planes import Plane
-from dvidcore.datatypes.imageblk.settings import voxel_size
+from dvidcore.datatypes.voxel_settings import voxel_size
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import INT32_MAX, INT32_MIN, ZYX
 

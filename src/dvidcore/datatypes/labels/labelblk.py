@@ -18,8 +18,10 @@ from dvidcore.datatypes.labels import follow, properties, settling
 from dvidcore.datatypes.labels.voxels import THROTTLE, LabelVoxels
 from dvidcore.datatypes.labels.writing.counters import extents
 from dvidcore.datatypes.voxel_settings import (
+    GRID_STORE,
     MAX_POINT,
     MIN_POINT,
+    SCALE_LEVEL,
     VOXEL_SIZE,
     VOXEL_UNITS,
     block_size,
@@ -61,8 +63,9 @@ class LabelBlock(LabelVoxels):
         VOXEL_UNITS,
         MIN_POINT,
         MAX_POINT,
-        Setting("Background", "Background", 0, lambda _, __: 0, "accepted, without effect: absent space is 0"),
-        Setting("GridStore", "GridStore", "", lambda text, _: text, "kept and shown, without effect"),
+        properties.BACKGROUND,
+        GRID_STORE,
+        SCALE_LEVEL,
     )
     follows = frozenset({"labelblk", "labelvol"})
     follows_at_once = True

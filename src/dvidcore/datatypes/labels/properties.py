@@ -9,15 +9,19 @@ from dvidcore.datatypes.base import Setting
 from dvidcore.datatypes.labels.writing import counters
 from dvidcore.datatypes.labels.writing.transaction import write
 from dvidcore.datatypes.voxel_settings import (
+    GRID_STORE,
     MAX_POINT,
     MIN_POINT,
+    SCALE_LEVEL,
     VOXEL_SIZE,
     VOXEL_UNITS,
+    background,
     block_size,
     check_extents,
     check_first_extents,
-    check_voxel_size,
     parse_label_block_size,
+    shown,
+    voxel_size,
 )
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX, parse_int
@@ -43,6 +47,7 @@ def parse_scales(text: str, name: str) -> int:
     return parse_int(text, name, 0, 255)
 
 
+BACKGROUND = background("kept and shown, without effect: absent space is 0")
 SETTINGS = (
     block_size([64, 64, 64], parse_label_block_size),
     VOXEL_SIZE,
@@ -51,9 +56,11 @@ SETTINGS = (
     Setting("MaxDownresLevel", "MaxDownresLevel", 0, parse_scales, "number of coarser scales, 0 to 255"),
     MIN_POINT,
     MAX_POINT,
-    Setting("GridStore", "GridStore", "", lambda text, _: text, "kept and shown, without effect"),
+    BACKGROUND,
+    GRID_STORE,
+    SCALE_LEVEL,
 )
-_CHANGEABLE = ("VoxelSize", "VoxelUnits", "MaxDownresLevel", "MinPoint", "MaxPoint")
+_CHANGEABLE = ("VoxelSize", "VoxelUnits", "MaxDownresLevel", "MinPoint", "MaxPoint", "Background", "ScaleLevel")
 
 
 # -- what info and metadata show ----------------------------------------------------------------------------------------
@@ -61,7 +68,7 @@ _CHANGEABLE = ("VoxelSize", "VoxelUnits", "MaxDownresLevel", "MinPoint", "MaxPoi
 
 def numbers(values: Iterable[float]) -> list[float | int]:
     """As JSON should show them: whole numbers without a point."""
-    return [int(v) if v.is_integer() else v for v in map(float, values)]
+    return [shown(v) for v in map(float, values)]
 
 
 def geometry(data: LabelEngine, box: counters.Box | None) -> dict[str, Any]:
@@ -78,9 +85,9 @@ def geometry(data: LabelEngine, box: counters.Box | None) -> dict[str, Any]:
         "VoxelSize": numbers(settings["VoxelSize"]),
         "VoxelUnits": settings["VoxelUnits"],
         **points,
-        "Background": 0,
+        "Background": settings.get("Background", 0),
         "GridStore": settings["GridStore"],
-        "ScaleLevel": 0,
+        "ScaleLevel": settings.get("ScaleLevel", 0),
     }
 
 
@@ -141,10 +148,7 @@ def post_extents(data: LabelEngine, call: Call) -> None:
 
 def post_resolution(data: LabelEngine, call: Call) -> None:
     """``POST resolution``: ``[x, y, z]``."""
-    given = call.body.json()
-    if not isinstance(given, list):
-        raise BadRequest("the body must be a JSON list of three numbers, [x, y, z]")
-    sides = check_voxel_size(given, "resolution")
+    sides = voxel_size(call.body.json(), "resolution")
     data.database.update_instance(data.repo, data.record, settings=lambda now: {**now.settings, "VoxelSize": sides})
 
 

@@ -12,12 +12,11 @@ from dvidcore.datatypes.imageblk import extents as ext
 from dvidcore.datatypes.imageblk.elements import Element
 from dvidcore.datatypes.imageblk.extents import Extents
 from dvidcore.datatypes.imageblk.properties import EXTENTS
-from dvidcore.datatypes.imageblk.settings import voxel_size
 from dvidcore.datatypes.registry import datatype
 from dvidcore.datatypes.remote.datatype import RemoteVolume
 from dvidcore.datatypes.remote.properties import RemoteProperties
 from dvidcore.datatypes.remote.scale import Scale
-from dvidcore.datatypes.voxel_settings import check_extents
+from dvidcore.datatypes.voxel_settings import check_extents, voxel_size
 from dvidcore.errors import BadGateway, BadRequest, GatewayTimeout, Unavailable
 from dvidcore.storage.engine import Batch
 from dvidcore.storage.keys import data_prefix, version_bytes

@@ -13,7 +13,6 @@ from dvidcore.datatypes.base import DataType, Setting
 from dvidcore.datatypes.call import JSON, Call, Reply
 from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.imageblk.elements import Element
-from dvidcore.datatypes.imageblk.settings import voxel_size
 from dvidcore.datatypes.labels.reading.volume import Voxels
 from dvidcore.datatypes.remote.layout import Layout
 from dvidcore.datatypes.remote.locations import FORMATS, Location, permitted
@@ -27,6 +26,7 @@ from dvidcore.datatypes.voxel_settings import (
     parse_block_size,
     parse_units,
     parse_voxel_size,
+    voxel_size,
 )
 from dvidcore.errors import BadGateway, BadRequest
 from dvidcore.geometry import ZYX

@@ -174,7 +174,7 @@ def test_it_has_nothing_that_needs_supervoxels():
     assert words == {
         *(("GET", word) for word in ("existing-labels", "index", "index-version", "indices", "indices-compressed")),
         *(("GET", word) for word in ("history", "lastmod", "listlabels", "map-stats", "mapping", "mappings")),
-        *(("GET", word) for word in ("mutations-range", "size", "sizes")),
+        *(("GET", word) for word in ("mutations", "mutations-range", "size", "sizes")),
         *(("GET", word) for word in ("supervoxel-sizes", "supervoxel-splits", "supervoxels", "tags")),
         *(("POST", word) for word in ("extents", "index", "indices", "info", "ingest-supervoxels", "mappings")),
         *(

@@ -34,7 +34,7 @@ class LabelArray(RelabelledBodies, VerifiableIndex):
         *properties.SETTINGS,
         Setting("CountLabels", "CountLabels", True, properties.parse_bool, "kept and shown, without effect"),
     )
-    absent = frozenset({"tags"})
+    absent = frozenset({"tags", "mutations"})
     empty_volumes = False
 
     def extended(self, view: View) -> dict[str, Any]:

@@ -205,19 +205,38 @@ def test_raw_and_isotropic_need_no_source(client: Client) -> None:
     refused(client.get(f"{path}/raw/xy/200000_1/0_0_0"), "tiles")
 
 
+@pytest.mark.parametrize("typename", ["uint8blk", "rgba8blk", "keyvalue"])
+def test_a_missing_tile_is_black_whatever_the_source_holds(client: Client, typename: str) -> None:
+    uuid = client.repo()
+    source = client.instance(uuid, "source", typename)
+    if typename != "keyvalue":
+        voxels = np.full(32**3 * (4 if typename == "rgba8blk" else 1), 9, np.uint8)
+        assert client.post(f"{source}/raw/0_1_2/32_32_32/0_0_0", voxels.tobytes()).status == 200
+    path = client.instance(uuid, "tiles", "imagetile", Source="source")
+    assert client.post(f"{path}/metadata", {"Levels": LEVELS}).status == 200
+    for word, size in (("xy", (20, 24)), ("xz", (16, 24)), ("yz", (16, 20))):
+        answer = client.get(f"{path}/tile/{word}/0/0_0_0")
+        assert answer.headers["content-type"] == "image/png"
+        pixels = image(answer.body)
+        assert pixels.shape == size and not pixels.any()
+        assert client.get(f"{path}/tile/{word}/0/0_0_0?noblanks=true").status == 404
+
+
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_raw_against_a_canvas(client: Client, data: st.DataObject) -> None:
-    """Posted tiles over what the Source holds."""
+    """Posted tiles over what the Source holds where they are synced with it, and over nothing where they are not."""
     draw = data.draw
+    sync = draw(st.sampled_from(["gray", ""]))
     uuid = client.repo()
     gray = Volume.create(client, uuid=uuid)
     voxels = noise(draw(st.integers(0, 99)), (32, 96, 96))
     gray.put(voxels, (0, 0, 0))
-    path = client.instance(uuid, "tiles", "imagetile", Source="gray")
+    path = client.instance(uuid, "tiles", "imagetile", Source="gray", sync=sync)
     assert client.post(f"{path}/metadata", {"Levels": LEVELS}).status == 200
     canvas = np.zeros((160, 160), np.uint8)
-    canvas[:96, :96] = voxels[5]
+    if sync:
+        canvas[:96, :96] = voxels[5]
     for k in range(draw(st.integers(0, 6))):
         tx, ty = draw(st.integers(0, 5)), draw(st.integers(0, 6))
         pixels = noise(k, (20, 24))

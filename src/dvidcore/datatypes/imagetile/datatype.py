@@ -35,8 +35,8 @@ class ImageTile(Generating):
 
     A tile is named by its plane, its scale and x_y_z: along the two axes of the plane these count tiles, along the
     third it is the coordinate of the slice in voxels, at every scale. Tiles are posted, or generated from the instance
-    that Source names; where none is stored the server cuts it from there. Synced with its Source (POST sync), an
-    instance forgets the tiles that show voxels as soon as these are written.
+    that Source names. Synced with its Source (POST sync), an instance forgets the tiles that show voxels as soon as
+    these are written, and what is not stored is cut from there.
     """
 
     typename: ClassVar[str] = "imagetile"
@@ -48,7 +48,7 @@ class ImageTile(Generating):
     def get_raw(self, call: Call, plane: str, size: str, offset: ZYX, format: str = "") -> Reply:
         """An image of ``width_height`` pixels, stitched from the tiles of scale 0: png (default), jpg, tif or bmp.
 
-        Missing tiles are cut from the Source; what it does not hold is black.
+        Missing tiles are black, or cut from the Source where the instance is synced with it.
         """
         axes = plane_of(plane)
         kind, quality = images.parse_format(format)
@@ -98,7 +98,7 @@ class ImageTile(Generating):
         columns, rows = list(_pieces(x, width, level.width(plane))), list(_pieces(y, height, level.height(plane)))
         if len(columns) * len(rows) > MAX_TILES:
             raise BadRequest(f"size: the image has {len(columns) * len(rows)} tiles, at most {MAX_TILES} are allowed")
-        with self.volume(call) as volume:
+        with self.behind(call) as volume:
             image = _background(volume, plane, (width, height), offset)
             for row, column in product(rows, columns):
                 point = list(offset)

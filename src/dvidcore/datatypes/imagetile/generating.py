@@ -74,8 +74,8 @@ class Generating(Synced):
         voxel size of the Source, and each level half the resolution of the one before, as many as it takes for all to
         fit one tile. The specification of the instance is replaced at once. Every slice of the chosen planes within the
         extents of the Source is cut into tiles at every level: shrunk level by level with means rounded down, black
-        outside of the extents. Tiles before the origin are left out. Tiles become visible in groups, and as long as one
-        is missing it is cut from the Source when it is asked for. 409 while a generation is running.
+        outside of the extents. Tiles before the origin are left out. Tiles become visible in groups. 409 while a
+        generation is running.
         """
         with self.volume(call) as volume:
             if volume is None:

@@ -1,6 +1,7 @@
 """Tiles that are synced with the volume that they show: a write of voxels removes those that show them.
 
-What is removed is cut from the volume when it is asked for, as every missing tile, until it is generated again.
+What is removed is cut from the volume when it is asked for, as every missing tile of a synced instance, until it is
+generated again.
 """
 
 from __future__ import annotations

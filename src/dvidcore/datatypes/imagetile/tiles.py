@@ -124,12 +124,11 @@ class Tiles(DataType):
     ) -> Reply:
         """A tile, an image.
 
-        One that is stored comes as it is, PNG or JPEG. Any other is cut from the volume that Source names, shrunk level
-        by level with means rounded down, where that lies within the volume's extents and shows at most 2^26 of its
-        voxels, or as many of one of its coarser scales where the volume has them (MaxDownresLevel). It is black where
-        there is nothing to show, or 404 with noblanks=true. These two are in
-        ``format``: png, jpg, jpg:QUALITY, tif or bmp; by default a tile that is cut is in the instance's own format
-        and a black one in PNG.
+        One that is stored comes as it is, PNG or JPEG. Any other is black, or 404 with noblanks=true. In an instance
+        that is synced with its Source it is cut from there instead, shrunk level by level with means rounded down,
+        where it lies within the extents of the Source and shows at most 2^26 of its voxels, or as many of one of its
+        coarser scales where it has them (MaxDownresLevel). What is not stored is in ``format``: png, jpg, jpg:QUALITY,
+        tif or bmp; by default a tile that is cut is in the instance's own format and a black one in PNG.
         """
         axes, levels = plane_of(plane), self.levels()
         self._check_scale(scale)
@@ -143,7 +142,7 @@ class Tiles(DataType):
         level = levels[scale]
         if kind == "jpg" and max(level.width(axes), level.height(axes)) > JPEG_SIDE:
             raise BadRequest(f"format: a JPEG has at most {JPEG_SIDE} rows and columns")
-        with self.volume(call) as volume:
+        with self.behind(call) as volume:
             pixels = None if volume is None else cut(volume, axes, level, coord)
         if pixels is not None:
             if not format and own == "jpg":
@@ -220,6 +219,19 @@ class Tiles(DataType):
         if not isinstance(found, ImageBlock) or found.element.name != "uint8":
             raise BadRequest(f'the Source "{name[:60]}" is of type {found.typename}, not of uint8blk')
         return found
+
+    @contextmanager
+    def behind(self, call: Call) -> Iterator[Volume | None]:
+        """The volume that missing tiles are cut from: the Source of an instance that is synced with it.
+
+        In others a missing tile is black whatever the Source holds, as DVID's clients know it.
+        """
+        source = self.repo.instances.get(self.record.settings["Source"])
+        if source is None or source.data_uuid not in self.record.syncs:
+            yield None
+            return
+        with self.volume(call) as volume:
+            yield volume
 
     @contextmanager
     def volume(self, call: Call) -> Iterator[Volume | None]:

@@ -30,7 +30,7 @@ class _Moved(NamedTuple):
 
 
 def renumber(data: LabelEngine, call: Call) -> None:
-    """``POST renumber`` with ``[new, old, new, old, …]``, new ids first; all of it or nothing.
+    """``POST renumber`` with ``[new, old, new, old, …]``, new ids first; all of it or nothing. No pairs change nothing.
 
     Each pair is a mutation of its own, and the next one finds what it left. Raises BadRequest, with nothing changed,
     where an old id is no body or a new one is.
@@ -38,10 +38,10 @@ def renumber(data: LabelEngine, call: Call) -> None:
     listed: list[int] = inputs.labels(call.body).tolist()
     if 0 in listed:
         raise BadRequest("0 is background: it can neither be renumbered nor be a new label")
-    if not listed:
-        raise BadRequest("the body must list pairs, [new, old, …]; it is empty")
     if len(listed) % 2:
         raise BadRequest(f"the body must be pairs, [new, old, …]; it lists {len(listed)} labels, an odd number")
+    if not listed:
+        return
     pairs = list(zip(listed[::2], listed[1::2], strict=True))
     write(data, call, lambda change: _renumber(change, pairs), bodies=listed)
 

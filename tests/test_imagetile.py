@@ -205,6 +205,50 @@ def test_raw_and_isotropic_need_no_source(client: Client) -> None:
     refused(client.get(f"{path}/raw/xy/200000_1/0_0_0"), "tiles")
 
 
+RGBA = np.dstack([noise(6, (16, 24, 3)), np.full((16, 24), 255, np.uint8)])
+
+
+@pytest.mark.parametrize(
+    ("typename", "posted", "shown"),
+    [
+        ("uint16blk", noise(5, (16, 24)), noise(5, (16, 24)) * np.uint16(257)),
+        ("uint16blk", noise(5, (16, 24), "<u2"), noise(5, (16, 24), "<u2")),
+        ("uint8blk", noise(5, (16, 24), "<u2"), (noise(5, (16, 24), "<u2") >> 8).astype("u1")),
+        ("rgba8blk", noise(5, (16, 24)), np.dstack([noise(5, (16, 24))] * 3 + [np.full((16, 24), 255, "u1")])),
+        ("rgba8blk", RGBA, RGBA),
+        ("rgba8blk", RGBA[..., :3], RGBA),
+        (
+            "uint8blk",
+            RGBA,
+            ((RGBA[..., :3].astype("u8") * 257 @ np.array([19595, 38470, 7471], "u8") + 2**15) >> np.uint64(24)).astype(
+                "u1"
+            ),
+        ),
+    ],
+)
+def test_images_have_the_pixels_of_the_source(client: Client, typename: str, posted: Any, shown: Any) -> None:
+    uuid = client.repo()
+    client.instance(uuid, "source", typename, VoxelSize="8,8,16")
+    path = client.instance(uuid, "tiles", "imagetile", Source="source")
+    assert client.post(f"{path}/metadata", {"Levels": LEVELS}).status == 200
+    assert client.post(f"{path}/tile/xz/0/0_5_0", encoded(posted)).status == 200
+    got = image(client.get(f"{path}/raw/xz/30_20/0_5_-3").body)
+    want = np.zeros((20, 30, *shown.shape[2:]), shown.dtype)
+    want[3:19, :24] = shown[:16]
+    assert got.dtype == want.dtype and (got == want).all()
+    assert (image(client.get(f"{path}/isotropic/xz/24_32/0_5_0").body) == shown.repeat(2, 0)).all()
+
+
+@pytest.mark.parametrize("typename", ["keyvalue", "labelmap", "float32blk"])
+def test_what_is_no_picture_cannot_be_stitched(client: Client, typename: str) -> None:
+    uuid = client.repo()
+    client.instance(uuid, "source", typename)
+    path = client.instance(uuid, "tiles", "imagetile", Source="source")
+    assert client.post(f"{path}/metadata", {"Levels": LEVELS}).status == 200
+    for word in ("raw", "isotropic"):
+        refused(client.get(f"{path}/{word}/xy/8_8/0_0_0"), "uint16blk")
+
+
 @pytest.mark.parametrize("typename", ["uint8blk", "rgba8blk", "keyvalue"])
 def test_a_missing_tile_is_black_whatever_the_source_holds(client: Client, typename: str) -> None:
     uuid = client.repo()

@@ -88,23 +88,46 @@ def _unpack_pixels(data: bytes | memoryview) -> NDArray[Any]:
         raise StoreError(f"a stored tile is damaged: {e}") from None
 
 
-def gray(value: codecs.Buffer, format: str) -> NDArray[np.uint8]:
-    """The pixels of a stored tile as gray bytes (row, column)."""
+def pixels_of(value: codecs.Buffer, format: str) -> NDArray[Any]:
+    """The pixels of a stored tile: uint8 or uint16, (row, column) or (row, column, 3 or 4 channels)."""
     from PIL import Image
 
     data = codecs.unpack(value)
     if format == "lz4":
-        pixels = _unpack_pixels(data)
-        if pixels.dtype.itemsize == 2:
-            pixels = (pixels >> 8).astype(np.uint8)
-        return pixels if pixels.ndim == 2 else np.asarray(Image.fromarray(pixels).convert("L"))
+        return _unpack_pixels(data)
     try:
         with Image.open(io.BytesIO(data), formats=[_PILLOW[format]]) as image:
-            if image.mode.startswith("I"):
-                return (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
-            return np.asarray(image if image.mode == "L" else image.convert("L"))
+            return _pixels(image)
     except _DAMAGED as e:
         raise StoreError(f"a stored tile is damaged: {e}") from None
+
+
+def as_pixels(pixels: NDArray[Any], like: NDArray[Any]) -> NDArray[Any]:
+    """Pixels in the form of others: gray of 8 or 16 bits (row, column), or RGBA of 8 bits (row, column, 4).
+
+    Colours become gray by the weights of ITU-R BT.601, of what alpha leaves of them; of 16 bits the upper 8 are kept.
+    """
+    if pixels.ndim == 3 and like.ndim == 2:
+        channels = _deep(pixels).astype(np.uint64)
+        if pixels.shape[2] == 4:
+            channels = channels[..., :3] * channels[..., 3:] // 0xFFFF
+        # 65536 times 0.299, 0.587, 0.114: the integers that keep white white.
+        pixels = ((channels @ np.array((19595, 38470, 7471), np.uint64) + 0x8000) >> np.uint64(16)).astype(np.uint16)
+    pixels = _deep(pixels) if like.dtype.itemsize == 2 else _shallow(pixels)
+    if like.ndim == 2:
+        return pixels
+    colours = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+    if colours.shape[2] == 4:
+        return colours
+    return np.concatenate([colours, np.full((*colours.shape[:2], 1), 0xFF, colours.dtype)], axis=2)
+
+
+def _deep(pixels: NDArray[Any]) -> NDArray[np.uint16]:
+    return pixels.astype(np.uint16) * np.uint16(257) if pixels.dtype.itemsize == 1 else pixels.astype(np.uint16)
+
+
+def _shallow(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    return pixels.astype(np.uint8) if pixels.dtype.itemsize == 1 else (pixels >> 8).astype(np.uint8)
 
 
 def placeholder(height: int, width: int, text: str) -> NDArray[np.uint8]:

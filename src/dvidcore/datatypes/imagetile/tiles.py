@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -210,14 +210,18 @@ class Tiles(DataType):
 
     # -- the volume behind the tiles ----------------------------------------------------------------------------------
 
-    def source_instance(self) -> ImageBlock | None:
-        """The instance that Source names; None where the repo has none. BadRequest where it is no uint8blk."""
+    def source_instance(self, elements: Collection[str] = ("uint8",)) -> ImageBlock | None:
+        """The instance that Source names; None where the repo has none.
+
+        BadRequest where it is no image, or one of other elements.
+        """
         name = self.record.settings["Source"]
         if name not in self.repo.instances:
             return None
         found = self.instances.named(self.repo, name)
-        if not isinstance(found, ImageBlock) or found.element.name != "uint8":
-            raise BadRequest(f'the Source "{name[:60]}" is of type {found.typename}, not of uint8blk')
+        if not isinstance(found, ImageBlock) or found.element.name not in elements:
+            allowed = " or ".join(f"{element}blk" for element in elements)
+            raise BadRequest(f'the Source "{name[:60]}" is of type {found.typename}, not of {allowed}')
         return found
 
     @contextmanager

@@ -113,7 +113,17 @@ def test_posted_labels_replace_entries_and_nothing_else(world: World) -> None:
     assert world.get("ann/label/77") == [bare(element((700, 1, 1)))]
     assert world.get("ann/label/77?relationships=true") == []
     assert len(everything(world)) == 2
-    for bad in ({"x": "[]"}, {"-5": "[]"}, {"5": []}, {"5": "x"}, {"5": "{}"}, {"5": ""}, [], {str(2**64): "[]"}):
+    for bad in (
+        {"x": "[]"},
+        {"-5": "[]"},
+        {"+5": "[]"},
+        {"5": []},
+        {"5": "x"},
+        {"5": "{}"},
+        {"5": ""},
+        [],
+        {str(2**64): "[]"},
+    ):
         world.refused("POST", "ann/labels", bad)
     assert "label 6" in world.refused("POST", "ann/labels", {"5": "[]", "6": "[1]"})
     reload(world, "ann")

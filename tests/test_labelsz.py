@@ -280,7 +280,7 @@ def test_only_elements_inside_of_the_roi_count_as_it_was_at_creation(world: Worl
     assert world.get("within/top/99/AllSyn") == expected()
 
 
-@pytest.mark.parametrize("roi", ["some", "some,", ",x", "a,b,c", "nosuch,{root}", "ann,{root}", "some,ffffff"])
+@pytest.mark.parametrize("roi", ["", "some", "some,", ",x", "a,b,c", "nosuch,{root}", "ann,{root}", "some,ffffff"])
 def test_a_bad_roi_is_refused_at_creation(world: World, roi: str) -> None:
     world.client.instance(world.root, "some", "roi")
     config = {"typename": "labelsz", "dataname": "bad", "ROI": roi.format(root=world.root)}

@@ -120,7 +120,9 @@ def test_4_texts_become_integers_at_the_top_only(nj: Annotations) -> None:
     assert "position" in nj.post(1, position=[1, 2, "3"], status=400).text
     for wrong in ("4.2", "", "0x1", "1e3", str(2**64), " 5"):
         assert '"n"' in nj.post(1, n=wrong, status=400).text
-    nj.post(1, n="-42", either="42", position=[1, 2, 3])
+    nj.post(1, n="+42", position=[1, 2, 3])
+    assert nj.get("key/1")["n"] == 42
+    nj.post(1, n="-42", either="42")
     assert nj.get("key/1") == {"bodyid": 1, "n": -42, "either": "42", "position": [1, 2, 3]}
 
 
@@ -304,6 +306,14 @@ def test_16_writers_of_one_body_do_not_lose_fields(nj: Annotations) -> None:
 
 
 # -- more --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_older_name_of_conditional_counts_only_alone(nj: Annotations) -> None:
+    nj.post(1, a=1, b=1)
+    nj.post(1, "u=x&conditionals=a", a=2, b=2)
+    assert nj.get("key/1") == {"bodyid": 1, "a": 1, "b": 2}
+    nj.post(1, "u=x&conditionals=a&conditional=b", a=3, b=3)
+    assert nj.get("key/1") == {"bodyid": 1, "a": 3, "b": 2}
 
 
 def test_what_is_refused_is_named(nj: Annotations) -> None:

@@ -22,14 +22,15 @@ def _text(value: str, name: str) -> str:
     return value
 
 
-def _uint64(value: str, name: str, least: int = 0) -> int:
+def parse_uint64(value: str, name: str, least: int = 0) -> int:
+    """A decimal uint64 without a sign, at least ``least``; else BadRequest naming the argument."""
     if value.startswith("+"):
         raise BadRequest(f'{name}: "{value[:40]}" has a sign, a uint64 has none')
     return parse_int(value, name, least, UINT64_MAX)
 
 
 def _label(value: str, name: str) -> int:
-    return _uint64(value, name, 1)
+    return parse_uint64(value, name, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("text", _text, "text, percent-encoded"),
         Kind("any", lambda value, name: value, "anything, may be empty"),
         Kind("int", parse_int, "an int32"),
-        Kind("uint64", _uint64, "a uint64"),
+        Kind("uint64", parse_uint64, "a uint64"),
         Kind("label", _label, "a uint64 label, not 0"),
         Kind("point", parse_point, "x_y_z, three int32"),
         Kind("size", parse_size, "dx_dy_dz, three int32, each at least 1"),

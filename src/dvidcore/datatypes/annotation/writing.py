@@ -14,9 +14,10 @@ from dvidcore.datatypes.annotation.edit import Edit
 from dvidcore.datatypes.annotation.elements import Item, Place, parse, position_of
 from dvidcore.datatypes.annotation.lists import points
 from dvidcore.datatypes.annotation.rows import Zyx, pack_u64, unpack_u64
+from dvidcore.datatypes.arguments import parse_uint64
 from dvidcore.datatypes.call import Call
 from dvidcore.errors import BadRequest, GuardFailed
-from dvidcore.geometry import UINT64_MAX, ZYX, parse_int, parse_ints
+from dvidcore.geometry import ZYX, parse_ints
 from dvidcore.mutations import log
 from dvidcore.storage.engine import Batch
 from dvidcore.storage.keys import zyx_key
@@ -219,7 +220,7 @@ def post_labels(data: Annotation, call: Call) -> None:
     """Replaces the index entries of the bodies in the body of the request."""
     given: dict[int, dict[Place, Item]] = {}
     for name, value in call.body.json_object().items():
-        label = parse_int(name, "label", 0, UINT64_MAX)
+        label = parse_uint64(name, "label")
         if type(value) is not str:
             raise BadRequest(f"label {label}: the value must be a text, the JSON of a list of elements")
         try:

@@ -44,7 +44,7 @@ UINT32_MAX = 2**32 - 1
 
 
 def _static_roi(value: str, name: str) -> str:
-    if value and (value.count(",") != 1 or not all(value.split(","))):
+    if value.count(",") != 1 or not all(value.split(",")):
         raise BadRequest(f'{name}: "{value[:60]}" must be the name of an ROI and a version: name,uuid')
     return value
 

@@ -56,7 +56,7 @@ _SHOWN = (
 )
 _UPDATE = (
     text("conditional", "", "f1,f2: fields that keep their values where they have some"),
-    text("conditionals", "", "an older name of conditional"),
+    text("conditionals", "", "an older name of conditional, without effect beside it"),
     switch("replace", False, "true: fields that are not posted are removed"),
 )
 _FORMS = (*pairs.FORMS, switch("check", True, "has no effect, annotations always are JSON"))
@@ -328,7 +328,7 @@ class NeuronJSON(WithSchemas):
 def _update(call: Call, conditional: str, conditionals: str, replace: bool) -> Update:
     if not call.user:
         raise BadRequest("u: the user is missing")
-    names = f"{conditional},{conditionals}".split(",")
+    names = (conditional or conditionals).split(",")
     return Update(call.user, present(), frozenset(name for name in names if name), replace)
 
 

@@ -15,7 +15,7 @@ from dvidcore.geometry import UINT64_MAX
 if TYPE_CHECKING:
     from jsonschema_rs import ValidationError
 
-_INTEGER = re.compile("-?[0-9]{1,20}")
+_INTEGER = re.compile("[+-]?[0-9]{1,20}")
 
 
 @lru_cache(maxsize=32)

@@ -203,7 +203,9 @@ def test_an_ancestry_holds_when_nodes_are_added(dag: DAG, data: st.DataObject) -
         ("3f8a:MASTER", ("3f8a", "MASTER", 0)),
         ("3f8a:b 2 é~12", ("3f8a", "b 2 é", 12)),
         (":master~0", ("", "", 0)),
-        (":", ("", None, 0)),
+        (":", ("", "", 0)),
+        (":~1", ("", "", 1)),
+        ("3f8a:~2", ("3f8a", "", 2)),
         ("", ("", None, 0)),
         ("v1~2", ("v1~2", None, 0)),
     ],
@@ -213,7 +215,7 @@ def test_version_specs(text: str, parsed: tuple[str, str | None, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a:b:c", "a:b~1~1", "a:b~x", "a:b~", "a:b~-1", "a:~1", "::", "a:b~1:", "a:b~²", "a:b~" + "9" * 30]
+    "text", ["a:b:c", "a:b~1~1", "a:b~x", "a:b~", "a:b~-1", "a:~", "::", "a:b~1:", "a:b~²", "a:b~" + "9" * 30]
 )
 def test_what_is_no_version_spec(text: str) -> None:
     with pytest.raises(BadRequest):

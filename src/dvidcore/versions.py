@@ -85,12 +85,13 @@ def checked_branch(name: str, what: str = "branch") -> str:
 def parse_spec(text: str) -> tuple[str, str | None, int]:
     """(prefix, branch, steps) of a version spec ``PREFIX[:branch[~N]]``.
 
-    ``branch`` is ``None`` where none is given (``PREFIX`` and ``PREFIX:``), ``""`` for ``master``; ``steps`` is 0 without
-    ``~N``. Raises ``BadRequest`` for what is no spec; whether prefix and branch exist is not checked.
+    ``branch`` is ``None`` where none is given (``PREFIX`` and ``PREFIX:``), ``""`` for ``master``, which need not be
+    written before ``~N`` nor behind a colon without a prefix; ``steps`` is 0 without ``~N``. Raises ``BadRequest`` for
+    what is no spec; whether prefix and branch exist is not checked.
     """
     prefix, colon, branch = text.partition(":")
-    if not colon or not branch:
-        return prefix, None, 0
+    if not branch:
+        return prefix, "" if colon and not prefix else None, 0
     if ":" in branch:
         raise BadRequest(f'version "{text[:80]}": only one ":" is allowed')
     branch, tilde, count = branch.partition("~")
@@ -98,8 +99,6 @@ def parse_spec(text: str) -> tuple[str, str | None, int]:
         raise BadRequest(f'version "{text[:80]}": only one "~" is allowed')
     if tilde and not (count.isascii() and count.isdigit() and len(count) < 10):
         raise BadRequest(f'version "{text[:80]}": "{count[:20]}" behind "~" is not a number of steps')
-    if not branch:
-        raise BadRequest(f'version "{text[:80]}": the branch before "~" is missing')
     return prefix, "" if branch == MASTER else branch, int(count) if tilde else 0
 
 

@@ -179,8 +179,8 @@ class Core:
         """The version that ``PREFIX``, ``PREFIX:branch`` or ``PREFIX:branch~N`` names, and its repo.
 
         A prefix is that of one UUID or tag on the whole server, of at least three characters; a whole UUID or tag goes
-        first. It may be left out before the colon where there is exactly one repo; ``:`` alone is that repo's root. In a
-        store that several processes share, the answer reflects what the others did.
+        first. It may be left out before the colon where there is exactly one repo; ``:`` alone is the leaf of its
+        master. In a store that several processes share, the answer reflects what the others did.
         Raises ``BadRequest`` where the spec names nothing, or several.
         """
         if self._meta.shared:

@@ -187,6 +187,22 @@ def test_a_note_that_is_not_given_erases_nothing(client: Client) -> None:
     assert client.get(f"/api/node/{root}/note").json() == {"note": "kept"}
 
 
+def test_null_is_as_good_as_left_out(client: Client) -> None:
+    root = client.repo()
+    assert client.post(f"/api/node/{root}/note", {"note": "kept"}).status == 200
+    assert client.post(f"/api/node/{root}/note", {"note": None}).status == 400
+    assert client.post(f"/api/node/{root}/commit", {"note": None, "log": None}).status == 200
+    assert client.get(f"/api/node/{root}/note").json() == {"note": "kept"}
+    nothing = {"note": None, "uuid": None}
+    tips = [client.post(f"/api/node/{root}/newversion", nothing).json()["child"]]
+    tips.append(client.post(f"/api/node/{root}/branch", {"branch": "b", **nothing}).json()["child"])
+    assert client.post(f"/api/node/{root}/tag", {"tag": "v1.0", "note": None}).json() == {"child": "v1.0"}
+    for tip in tips:
+        client.commit(tip)
+    body = {"mergeType": "conflict-free", "parents": tips, "note": None}
+    assert len(client.post(f"/api/repo/{root}/merge", body).json()["child"]) == 32
+
+
 def test_keys_of_notes_and_logs_have_one_case(client: Client) -> None:
     """Unlike those of configurations: what DVID refuses there must not be taken for a note."""
     root = client.repo()

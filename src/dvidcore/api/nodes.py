@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dvidcore.api.request import Request, text_of, texts_of
+from dvidcore.api.request import Request, optional_text, text_of, texts_of
 from dvidcore.api.state import Server
 from dvidcore.datatypes.call import JSON
 from dvidcore.datatypes.endpoints import endpoint
@@ -57,7 +57,7 @@ class NodeEndpoints:
         repo, node = self.database.resolve(uuid)
         config = request.config(required=True)
         lines = texts_of(config, "log") if config.get("log") is not None else []
-        self.database.commit(repo, node, note=text_of(config, "note"), log=lines)
+        self.database.commit(repo, node, note=optional_text(config, "note"), log=lines)
         return {"committed": node.uuid}
 
     @endpoint("POST", "node/{uuid:text}/newversion", answers=JSON)
@@ -66,7 +66,7 @@ class NodeEndpoints:
         repo, node = self.database.resolve(uuid)
         config = request.config()
         child = self.database.new_version(
-            repo, node, note=text_of(config, "note"), uuid=text_of(config, "uuid") or None
+            repo, node, note=optional_text(config, "note"), uuid=optional_text(config, "uuid") or None
         )
         return {"child": child.uuid}
 
@@ -79,8 +79,8 @@ class NodeEndpoints:
             repo,
             node,
             text_of(config, "branch"),
-            note=text_of(config, "note"),
-            uuid=text_of(config, "uuid") or None,
+            note=optional_text(config, "note"),
+            uuid=optional_text(config, "uuid") or None,
         )
         return {"child": child.uuid}
 
@@ -89,5 +89,5 @@ class NodeEndpoints:
         """A committed child that is named by a text: ``{"tag": text, "note": text}``; answers ``{"child": tag}``."""
         repo, node = self.database.resolve(uuid)
         config = request.config(required=True)
-        child = self.database.tag(repo, node, text_of(config, "tag"), note=text_of(config, "note"))
+        child = self.database.tag(repo, node, text_of(config, "tag"), note=optional_text(config, "note"))
         return {"child": child.uuid}

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from dvidcore.api.request import Request, text_of, texts_of
+from dvidcore.api.request import Request, optional_text, text_of, texts_of
 from dvidcore.api.state import Server
 from dvidcore.datatypes.arguments import flag, text
 from dvidcore.datatypes.call import JSON, Call, Reply
@@ -122,7 +122,7 @@ class RepoEndpoints:
         if kind != "conflict-free":
             raise BadRequest(f'mergeType: "{kind[:40]}" is not "conflict-free", the only one there is')
         parents = self._nodes(repo, texts_of(config, "parents"))
-        return {"child": self.server.instances.merge(repo, parents, note=text_of(config, "note")).uuid}
+        return {"child": self.server.instances.merge(repo, parents, note=optional_text(config, "note")).uuid}
 
     @endpoint("POST", "repo/{uuid:text}/resolve", answers=JSON)
     def post_resolve(self, request: Request, uuid: str) -> dict[str, str]:
@@ -136,7 +136,7 @@ class RepoEndpoints:
         config = request.config(required=True)
         names = texts_of(config, "data")
         parents = self._nodes(repo, texts_of(config, "parents"))
-        return {"child": self.server.instances.resolve(repo, names, parents, note=text_of(config, "note")).uuid}
+        return {"child": self.server.instances.resolve(repo, names, parents, note=optional_text(config, "note")).uuid}
 
     @endpoint("DELETE", "repo/{uuid:text}", query=[_IMSURE, _PASSCODE])
     def delete_repo(self, request: Request, uuid: str, imsure: bool, passcode: str | None) -> None:

@@ -43,6 +43,11 @@ def text_of(config: Mapping[str, Any], key: str, default: str | None = "") -> st
     return value
 
 
+def optional_text(config: Mapping[str, Any], key: str) -> str:
+    """A text in JSON that may be left out, or be null, which is what clients send that have none."""
+    return text_of(config, key) if config.get(key) is not None else ""
+
+
 def texts_of(config: Mapping[str, Any], key: str) -> list[str]:
     """A list of texts in configuration JSON, which must be there."""
     value = config.get(key)

@@ -153,8 +153,16 @@ def test_what_cannot_be_kept_is_refused(text: str, says: str) -> None:
 
 
 def test_what_has_no_effect_is_said() -> None:
-    found = parse(STORE + '[auth]\nenforce = "none"\n[email]\nnotify = ["a@b"]\n[cache.labelmap]\nsize = 10\n')
-    assert [text.split()[0] for text in found.warnings] == ["[email]", "[cache]"]
+    found = parse(
+        "[server]\ninteractiveOpsBeforeBlock = 3\nallowLabelmapSplit = true\n"
+        + STORE
+        + '[auth]\nenforce = "none"\n[email]\nnotify = ["a@b"]\n[cache.labelmap]\nsize = 10\n'
+    )
+    assert [text.partition(" has")[0] for text in found.warnings] == [
+        "[email]",
+        "[cache]",
+        "[server] interactiveOpsBeforeBlock",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -432,10 +432,7 @@ def _refuse_unsupported(sections: Mapping[str, _Section], document: Mapping[str,
     for name in ("email", "groupcache", "cache"):
         if document.get(name):
             warnings.append(f"[{name}] has no effect in dvidcore")
-    warnings.extend(
-        f"[server] {key} has no effect in dvidcore"
-        for key in ("interactiveOpsBeforeBlock", "allowLabelmapSplit")
-        if sections["server"].table.get(key.lower())
-    )
+    if sections["server"].table.get("interactiveopsbeforeblock"):
+        warnings.append("[server] interactiveOpsBeforeBlock has no effect in dvidcore")
     if any(isinstance(table, dict) and table.get("log") for table in (document.get("backend") or {}).values()):
         warnings.append("[backend.*] log has no effect in dvidcore: mutation logs are kept in the instance's store")

@@ -22,6 +22,14 @@ def put(engine: Engine, values: dict[bytes, bytes], sync: bool = False) -> None:
     engine.write(batch, sync=sync)
 
 
+def fill(engine: LevelDB, names: str, size: int = 300_000) -> dict[bytes, bytes]:
+    """A batch for each letter; four go into a segment of 1 MB."""
+    values = {name.encode(): name.encode() * size for name in names}
+    for name, value in values.items():
+        put(engine, {name: value})
+    return values
+
+
 def delete(engine: Engine, *keys: bytes, sync: bool = True) -> None:
     batch = Batch()
     for key in keys:

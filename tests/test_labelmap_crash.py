@@ -82,7 +82,7 @@ class Store:
 
         with ThreadPoolExecutor(len(self.jobs)) as pool:
             running = [pool.submit(job.run, post, self.begin, self.done) for job in self.jobs.values()]
-            while after_a_step and self.steps == before and server.process.poll() is None:
+            while after_a_step and self.steps == before and not all(job.done() for job in running):
                 time.sleep(0.002)
             time.sleep(seconds)
             server.kill()

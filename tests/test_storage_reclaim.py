@@ -21,18 +21,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from dvidcore import errors
 from dvidcore.storage import Batch, Snapshot, keys
-from dvidcore.storage.leveldb import LevelDB
 from dvidcore.storage.pointers import MARK
 from dvidcore.storage.reclaim import Reclaimer
-from segment_store import TOP, content, delete, files, opened, put, segment_bytes
-
-
-def fill(engine: LevelDB, names: str, size: int = 300_000) -> dict[bytes, bytes]:
-    """A batch for each letter; four go into a segment of 1 MB."""
-    values = {name.encode(): name.encode() * size for name in names}
-    for name, value in values.items():
-        put(engine, {name: value})
-    return values
+from segment_store import TOP, content, delete, files, fill, opened, put, segment_bytes
 
 
 def test_segments_without_values_go_and_thin_ones_are_moved(tmp_path: Path) -> None:

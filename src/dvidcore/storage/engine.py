@@ -9,9 +9,9 @@ that names a subclass of :class:`Engine`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, ClassVar, Literal, Self, TypeVar, overload
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar, overload
 
 from dvidcore import errors
 
@@ -54,6 +54,15 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.operations)
+
+
+class Ahead(NamedTuple):
+    """What :meth:`Engine.ahead` answers."""
+
+    batch: Batch
+    """The operations, with something small in place of large values. For this engine alone."""
+    release: Callable[[], None]
+    """To be called once they are written, or never will be."""
 
 
 class Reader(ABC):
@@ -184,6 +193,16 @@ class Engine(Reader):
         names (``None``: is absent), else raises ``GuardFailed`` and changes nothing; no other write comes between the
         check and the batch. Raises ``StoreError`` where the disk fails, is full or the engine is closed.
         """
+
+    def ahead(self, batch: Batch) -> Ahead | None:
+        """Puts the large values of ``batch`` on the disk already, where no reader sees them, for a write that still grows.
+
+        The batch that it answers becomes part of that write. If the process dies before, the values never were; while
+        it lives their space is kept until ``release``, which must not be called where :meth:`write` raised
+        ``StoreError``, since the rows may yet turn up. ``None``, with nothing done, where the engine keeps no values
+        apart or the batch would not be less than half of what it was. Raises ``StoreError`` as ``write``.
+        """
+        return None
 
     @abstractmethod
     def size(self, start: Key, stop: Key) -> int:

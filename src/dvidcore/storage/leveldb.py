@@ -15,10 +15,10 @@ from typing import Any, ClassVar, Self, TypeVar
 import plyvel
 
 from dvidcore import errors
-from dvidcore.storage.engine import Batch, Engine, Key, Row, Snapshot, Value, guard_failed, option
+from dvidcore.storage.engine import Ahead, Batch, Engine, Key, Row, Snapshot, Value, guard_failed, option
 from dvidcore.storage.estimate import stored_bytes
 from dvidcore.storage.folder import Folder
-from dvidcore.storage.pointers import INLINE, MARK, MARK_BYTES, Pointer, decode, is_pointer
+from dvidcore.storage.pointers import INLINE, MARK, MARK_BYTES, Pointer, Standing, decode, is_pointer
 from dvidcore.storage.reclaim import Reclaimed, Reclaimer
 from dvidcore.storage.segments import MERGE_BYTES, Epoch, Segments
 from dvidcore.storage.writers import Writers
@@ -273,13 +273,28 @@ class LevelDB(Engine):
             elif pointers is not None and len(value) >= threshold:
                 put(key, next(pointers))
             elif value[:MARK_BYTES] == MARK:
-                put(key, INLINE + value)
+                put(key, value if type(value) is Standing else INLINE + value)
             else:
                 put(key, value)
         with self._writers.admit(batch, guard):
             self._check(guard)
             writes.write()
         return 0 < deletes == len(batch)
+
+    def ahead(self, batch: Batch) -> Ahead | None:
+        large = self._segments.large(batch)
+        if 2 * sum(map(len, large)) < batch.nbytes:
+            return None
+        rows, release = self._segments.append(large)
+        self._reclaimer.written(deleted=False)
+        threshold, standing = self._segments.threshold, map(Standing, rows)
+        smaller = Batch()
+        for key, value in batch.operations:
+            if value is None:
+                smaller.delete(key)
+            else:
+                smaller.put(key, next(standing) if len(value) >= threshold else value)
+        return Ahead(smaller, release)
 
     def reclaim(self) -> Reclaimed:
         """Gives back the space of large values that were deleted or overwritten, now; else it happens in time.

@@ -21,6 +21,7 @@ POINTER = MARK + b"\x01"
 
 _pointer = struct.Struct(">IQII")
 MAX_LENGTH = 0xFFFFFFFF
+POINTER_BYTES = len(POINTER) + _pointer.size
 
 
 class Pointer(NamedTuple):
@@ -34,6 +35,12 @@ class Pointer(NamedTuple):
 
     def encode(self) -> bytes:
         return POINTER + _pointer.pack(*self)
+
+
+class Standing(bytes):
+    """An encoded pointer in a batch, in place of its value, which is on the disk already (:meth:`Engine.ahead`)."""
+
+    __slots__ = ()
 
 
 def is_pointer(stored: Value) -> bool:

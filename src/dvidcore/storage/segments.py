@@ -24,13 +24,14 @@ import struct
 import sys
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from dvidcore import errors
 from dvidcore.storage._checksum import crc32c_each
 from dvidcore.storage.engine import Batch, Value
-from dvidcore.storage.pointers import MAX_LENGTH, Pointer
+from dvidcore.storage.pointers import MAX_LENGTH, POINTER_BYTES, Pointer
 from dvidcore.storage.verified import Map, Verified
 
 FOLDER = "segments"
@@ -117,7 +118,7 @@ class Segments:
         self.epoch = Epoch()
         self._store = store
         self._limit = limit
-        self.threshold = threshold or sys.maxsize
+        self.threshold = max(threshold, POINTER_BYTES + 1) if threshold else sys.maxsize
         self._least = least
         self._lock = threading.Lock()
         self._files: dict[int, _File] = {}
@@ -291,21 +292,25 @@ class Segments:
 
     @contextmanager
     def storing(self, values: Sequence[Value]) -> Iterator[list[bytes]]:
-        """Appends ``values`` and puts them on the disk; gives the rows to write instead of them inside the context.
+        """:meth:`append` for rows that are written inside the context.
 
-        Their segment is pinned for so long. After an error of the store inside the context it stays so until the next
-        start: the rows may yet turn up, as a failed write may have reached LevelDB's log. ``GuardFailed`` says that
-        they were not written. Raises ``StoreError``, with nothing stored, where the disk fails or is full.
+        After an error of the store inside it their segment stays pinned until the next start: the rows may yet turn up,
+        as a failed write may have reached LevelDB's log. ``GuardFailed`` says that they were not written.
         """
-        segment, rows = self._append(values)
+        rows, unpin = self.append(values)
         try:
             yield rows
         except errors.GuardFailed:
-            self._unpin(segment)
+            unpin()
             raise
-        self._unpin(segment)
+        unpin()
 
-    def _append(self, values: Sequence[Value]) -> tuple[_Active, list[bytes]]:
+    def append(self, values: Sequence[Value]) -> tuple[list[bytes], Callable[[], None]]:
+        """Appends ``values`` and puts them on the disk.
+
+        Answers the rows to write instead of them, and what unpins their segment once that is done or will never be.
+        Raises ``StoreError``, with nothing stored, where the disk fails or is full.
+        """
         total = 0
         for value in values:
             if len(value) > MAX_LENGTH:
@@ -337,7 +342,7 @@ class Segments:
         for value, crc in zip(values, checksums, strict=True):
             rows.append(Pointer(segment.number, start, len(value), crc).encode())
             start += len(value)
-        return segment, rows
+        return rows, partial(self._unpin, segment)
 
     def _give_back(self, segment: _Active, start: int, total: int) -> None:
         """Frees the space of values that could not be stored, unless others came behind them. Their place stays unused."""

@@ -1,7 +1,8 @@
-"""Writes too large for one batch, that still happen whole or not at all.
+"""Writes too large for memory or for one batch, that still happen whole or not at all.
 
-Up to a limit a :class:`StagedWrite` is one batch. Beyond it, operations go to rows of the class STAGE, where no reader
-looks. Committing writes one record, atomically and under the guard; from then on the write will be carried out, by the
+Up to a limit a :class:`StagedWrite` is one batch. Beyond it, an engine that keeps large values apart puts them on the
+disk ahead, and the write stays one batch, of what stands for them: it is as atomic as a small one, for readers too.
+Where that does not help, operations go to rows of the class STAGE, where no reader looks. Committing writes one record, atomically and under the guard; from then on the write will be carried out, by the
 process or by :func:`recover` at the next start; before, it never happened. Carrying out moves the rows' operations to
 their place in batches of bounded size, and the last batch, which is the caller's ``final`` one, removes the record.
 
@@ -21,7 +22,7 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -33,6 +34,8 @@ LIMIT = 48 << 20
 ROW_BYTES = 4 << 20
 """About how much a row of operations holds; a single larger value makes a larger row."""
 
+_AHEAD_BYTES = 16 << 20
+"""About how much a write that has outgrown memory puts on the disk at once; each time is a sync."""
 _PATIENCE = 300
 """Seconds that a writer waits for one large write of another process."""
 _PAUSE = 0.01
@@ -51,10 +54,12 @@ class StagedWrite:
     """
 
     def __init__(self, engine: Engine, limit: int = LIMIT) -> None:
-        """``limit``: bytes of keys and values held in memory before they are staged."""
+        """``limit``: bytes of keys and values held in memory before values go ahead, and of a batch then."""
         self._engine = engine
-        self._limit = limit
+        self._largest = self._limit = limit
         self._row_bytes = min(limit, ROW_BYTES)
+        self._ahead = Batch()  # before those of the batch: large values are on the disk
+        self._releases: list[Callable[[], None]] = []
         self._batch = Batch()
         self._id = os.urandom(_ID_BYTES)
         self._rows = 0
@@ -64,13 +69,13 @@ class StagedWrite:
         """As :meth:`Batch.put`."""
         self._batch.put(key, value)
         if self._batch.nbytes >= self._limit:
-            self._stage()
+            self._shrink()
 
     def delete(self, key: Key) -> None:
         """As :meth:`Batch.delete`."""
         self._batch.delete(key)
         if self._batch.nbytes >= self._limit:
-            self._stage()
+            self._shrink()
 
     @property
     def staged(self) -> bool:
@@ -92,14 +97,16 @@ class StagedWrite:
         final = final or Batch()
         if not self.staged:
             batch = Batch()
+            batch.extend(self._ahead)
             batch.extend(self._batch)
             batch.extend(final)
-            self._engine.write(batch, sync=sync, guard=guard)
-            self._batch = Batch()
+            self._write(batch, sync, guard)
+            self._ahead, self._batch = Batch(), Batch()
             return
         self._stage()
         guard = guard or {}
         record, rest = Batch(), Batch()
+        record.extend(self._ahead)
         for operation in final.operations:
             target = record if operation[0] in guard else rest
             target.operations.append(operation)
@@ -108,14 +115,15 @@ class StagedWrite:
             record.put(self._key(self._rows + 1 + place), row)
         value = _Record(True, self._rows + 1, _owner()).encode()
         record.put(self._key(0), value)
-        self._engine.write(record, sync=sync, guard=guard)
+        self._write(record, sync, guard)
         self._committed = True
         _carry_out(self._engine, self._id, _Record.decode(value), sync)
         self._rows = 0
 
     def abort(self) -> None:
         """Undoes what is not committed."""
-        self._batch = Batch()
+        self._ahead, self._batch = Batch(), Batch()
+        self._release()
         if self.staged and not self._committed:
             self._engine.delete_range(*prefix_range(STAGE + self._id))
             self._rows = 0
@@ -130,6 +138,33 @@ class StagedWrite:
 
     def _key(self, sequence: int) -> bytes:
         return STAGE + self._id + _sequence.pack(sequence)
+
+    def _write(self, batch: Batch, sync: bool, guard: Mapping[Key, bytes | None] | None) -> None:
+        """Writes what makes the values visible that went ahead."""
+        try:
+            self._engine.write(batch, sync=sync, guard=guard)
+        except errors.GuardFailed:
+            raise
+        except BaseException:
+            self._releases.clear()
+            raise
+        self._release()
+
+    def _release(self) -> None:
+        while self._releases:
+            self._releases.pop()()
+
+    def _shrink(self) -> None:
+        """Has less in memory: large values go ahead, as long as one batch can hold what stands for them, or all to rows."""
+        if not self.staged and self._ahead.nbytes < self._largest:
+            ahead = self._engine.ahead(self._batch)
+            if ahead is not None:
+                self._ahead.extend(ahead.batch)
+                self._releases.append(ahead.release)
+                self._batch = Batch()
+                self._limit = min(self._largest, _AHEAD_BYTES)
+                return
+        self._stage()
 
     def _stage(self) -> None:
         """Moves the batch into rows.

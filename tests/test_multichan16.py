@@ -54,6 +54,14 @@ def load(client: Client, path: str, channels: np.ndarray) -> None:
     assert (answer.status, answer.body) == (200, b""), answer.text
 
 
+def test_a_post_of_info_answers_it_where_the_version_is_open(client: Client, path: str) -> None:
+    answer = client.post(f"{path}/info", {"BlockSize": "8,8,8"})
+    assert (answer.status, answer.json()) == (200, client.get(f"{path}/info").json())
+    client.commit(path.split("/")[3])
+    assert client.post(f"{path}/info", {}).status == 400
+    assert client.get(f"{path}/info").json()["Extended"]["BlockSize"] == [16, 16, 8]
+
+
 @pytest.mark.parametrize(("dtype", "name"), [("<u2", "uint16"), ("|u1", "uint8")])
 def test_channels_and_composite_are_what_was_loaded(client: Client, path: str, dtype: str, name: str) -> None:
     channels = stack(1, (4, 9, 21, 35), dtype)

@@ -96,7 +96,7 @@ class MultiChannel(DataType):
         extents = Extents.of_box(ZYX(0, 0, 0), stack.size)
         return {**described(settings, stack.describe(), extents), "NumChannels": len(stack.ranges)}
 
-    @endpoint("POST", "info", answers=JSON, writes=False)
+    @endpoint("POST", "info", answers=JSON)
     def post_info(self, call: Call) -> dict[str, Any]:
         """The same as GET answers."""
         return self.info(call.view)

@@ -261,7 +261,7 @@ def reload(world: World, name: str) -> None:
 def wait(world: World, name: str) -> None:
     repo, node = world.database.resolve(world.node)
     data = world.client.server.instances.named(repo, name)
-    assert data.reloads.wait(node.id, 30)  # type: ignore[attr-defined]
+    assert data.reloads.wait(node.id, 120)  # type: ignore[attr-defined]
 
 
 def labelled(database: Database) -> World:

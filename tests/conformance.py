@@ -83,7 +83,7 @@ def main() -> int:
             return subprocess.run(kit, check=False).returncode
         finally:
             server.terminate()
-            server.wait(40)
+            server.wait(120)
             log.seek(0)
             errors = [line for line in log.read().decode(errors="replace").splitlines() if "level=ERROR" in line]
             if errors:

@@ -84,7 +84,7 @@ class Files(http.server.SimpleHTTPRequestHandler):
         self.server.asked[self.path] += 1
         failure = self.server.failure
         if failure == "stall":
-            self.server.released.wait(30)
+            self.server.released.wait(120)
             self.close_connection = True
         elif failure == "truncate" and "info" not in self.path:
             self.send_response(200)

@@ -40,7 +40,7 @@ class ServerProcess:
     def ask(self, verb: str, path: str, body: Any = None) -> tuple[int, bytes]:
         """Status and body of an answer. Raises OSError or HTTPException where the server is not there or dies."""
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)) as connection:
             connection.request(verb, path, data)
             answer = connection.getresponse()
             return answer.status, answer.read()
@@ -51,7 +51,7 @@ class ServerProcess:
         return json.loads(data)
 
     def wait_until_up(self) -> ServerProcess:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 assert self.ask("GET", "/api/heartbeat")[0] == 200
@@ -80,9 +80,9 @@ class ServerProcess:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(30)
+        self.process.wait(120)
 
     def stop(self) -> int:
         """Ends it as an operator would; the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(40)
+        return self.process.wait(120)

@@ -199,7 +199,7 @@ def test_rows_agree_after_a_kill(tmp_path: Path) -> None:
 
         with ThreadPoolExecutor(3) as pool:
             running = [pool.submit(work, k) for k in range(3)]
-            assert begun.wait(20)
+            assert begun.wait(120)
             time.sleep(seconds)
             server.kill()
         for job in running:
@@ -240,7 +240,7 @@ def test_reload_goes_on_after_the_death_of_the_process() -> None:
         world.database, world.client = database, Client(database)
         world.get("ann/scan")
         data = world.client.server.instances.named(database.repo_of(world.root), "ann")
-        assert data.reloads.wait(database.resolve(world.root)[1].id, 30)  # type: ignore[attr-defined]
+        assert data.reloads.wait(database.resolve(world.root)[1].id, 120)  # type: ignore[attr-defined]
         assert world.get("ann/info")["Extended"] == {}
         for part in blocks.values():
             world.put(*part)
@@ -260,11 +260,11 @@ def test_a_reload_that_fails_says_so_and_leaves_what_was_there() -> None:
         node = database.resolve(world.root)[1]
         engine.left = 1
         world.post("ann/reload")
-        assert data.reloads.wait(node.id, 30)  # type: ignore[attr-defined]
+        assert data.reloads.wait(node.id, 120)  # type: ignore[attr-defined]
         state = world.get("ann/info")["Extended"]["Reload"]
         assert state["State"] == "failed" and "disk is full" in state["Error"]
         assert [e["Pos"] for e in world.get("ann/label/1")] == [[1, 1, 1]]
         world.post("ann/elements", [])
         world.post("ann/reload")
-        assert data.reloads.wait(node.id, 30)  # type: ignore[attr-defined]
+        assert data.reloads.wait(node.id, 120)  # type: ignore[attr-defined]
         assert world.get("ann/info")["Extended"] == {} and len(world.get("ann/tag/a")) == 2

@@ -15,14 +15,14 @@ from dvidcore.repos import Database
 
 def test_trims_once_after_a_burst() -> None:
     trimmed: list[float] = []
-    trimmer = Trimmer(lambda: trimmed.append(time.monotonic()), quiet=0.1)
+    trimmer = Trimmer(lambda: trimmed.append(time.monotonic()), quiet=0.5)
     for _ in range(6):
         trimmer.used()
         time.sleep(0.05)
     last = time.monotonic()
     while not trimmed:
         time.sleep(0.01)
-    time.sleep(0.3)
+    time.sleep(0.7)
     assert len(trimmed) == 1
     assert trimmed[0] >= last - 0.05
     trimmer.used()

@@ -141,7 +141,7 @@ def test_closing_interrupts_a_deletion_and_the_next_start_goes_on(monkeypatch: p
         def write(self, batch: Batch, **options: Any) -> None:
             if self.rows_are_deleted and all(value is None for _, value in batch.operations):
                 self.begun.set()
-                self.go_on.wait(10)
+                self.go_on.wait(120)
             super().write(batch, **options)
 
         def close(self) -> None:
@@ -153,7 +153,7 @@ def test_closing_interrupts_a_deletion_and_the_next_start_goes_on(monkeypatch: p
     (gone,) = filled(db, repo, "gone")
     engine.rows_are_deleted = True
     db.delete_instance(repo, "gone")
-    assert engine.begun.wait(10)
+    assert engine.begun.wait(120)
     assert not db.wait_for_deletions(0.01)
     closing = threading.Thread(target=db.close)
     closing.start()

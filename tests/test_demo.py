@@ -132,7 +132,7 @@ def test_an_interrupted_start_is_made_good_by_the_next(folder, small):
 
 def test_the_command_loads_serves_and_shows_urls_that_work(folder):
     server = ServerProcess(folder, "demo")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while "Stop with Ctrl-C" not in server.log.read_text():
         assert time.monotonic() < deadline and server.process.poll() is None, server.log.read_text()
         time.sleep(0.05)
@@ -149,7 +149,7 @@ def test_the_command_loads_serves_and_shows_urls_that_work(folder):
 def test_a_store_in_use_is_said_in_one_line(folder):
     server = ServerProcess(folder).wait_until_up()
     second = ServerProcess(folder, "demo")
-    assert second.process.wait(30) == 1
+    assert second.process.wait(120) == 1
     assert "in use" in server.log.read_text()
     assert "Traceback" not in server.log.read_text()
     assert server.stop() == 0

@@ -26,7 +26,7 @@ def kv(server: ServerProcess) -> str:
 
 def talk(server: ServerProcess, data: bytes, *, half_close: bool = True) -> bytes:
     """Sends bytes and nothing more; all that comes until the server closes the connection."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as s:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=120) as s:
         s.sendall(data)
         if half_close:
             s.shutdown(socket.SHUT_WR)

@@ -18,11 +18,11 @@ def test_many_share():
 
     def share():
         with turns.shared():
-            together.wait(10)
+            together.wait(120)
 
     threads = [started(share) for _ in range(4)]
     for thread in threads:
-        thread.join(10)
+        thread.join(120)
         assert not thread.is_alive()
 
 
@@ -40,12 +40,13 @@ def test_who_is_alone_waits_for_those_who_share_and_goes_before_later_ones():
                 order.append("late")
 
         threads = [started(alone)]
-        time.sleep(0.05)
+        while not turns._waiting:
+            time.sleep(0.001)
         threads.append(started(late))
         time.sleep(0.05)
         assert order == []
     for thread in threads:
-        thread.join(10)
+        thread.join(120)
     assert order == ["alone", "late"]
 
 

@@ -277,7 +277,7 @@ def test_one_generation_at_a_time_and_one_that_died_is_told(client: Client) -> N
 
     def work(progress: Any) -> None:
         progress.advance(3)
-        release.wait(30)
+        release.wait(120)
 
     task.start({"Version": tiled.uuid}, 9, work)
     answer = client.post(f"{tiled.path}/generate", LEVELS)
@@ -286,14 +286,14 @@ def test_one_generation_at_a_time_and_one_that_died_is_told(client: Client) -> N
     # As another process sees it that starts later over the same store.
     assert Task(tiled.instance(), "generate", GENERATION).known()["State"] == "interrupted"
     release.set()
-    assert task.wait(30)
+    assert task.wait(120)
     assert task.known()["State"] == "done"
 
     def fail(progress: Any) -> None:
         raise ZeroDivisionError
 
     task.start({}, 1, fail)
-    assert task.wait(30)
+    assert task.wait(120)
     assert task.known()["State"] == "failed" and "internal error" in task.known()["Error"]
     assert tiled.generate()["State"] == "done"
 
@@ -342,7 +342,7 @@ def test_a_server_that_ends_interrupts_the_work() -> None:
             begun.set()
 
     task.start({"Version": tiled.uuid}, 9, work)
-    assert begun.wait(30)
+    assert begun.wait(120)
     database.jobs.close()
     assert task.known()["State"] == "interrupted"
     database.close()

@@ -13,7 +13,7 @@ def test_of_one_name_only_one_runs_at_a_time() -> None:
     jobs, go, ran = Jobs(), threading.Event(), list[int]()
 
     def work(stop: threading.Event, number: int) -> None:
-        assert go.wait(10)
+        assert go.wait(120)
         ran.append(number)
 
     jobs.start("a", lambda stop: work(stop, 1))
@@ -31,7 +31,7 @@ def test_closing_stops_and_waits() -> None:
     jobs, ended = Jobs(), threading.Event()
 
     def work(stop: threading.Event) -> None:
-        assert stop.wait(10)
+        assert stop.wait(120)
         ended.set()
 
     jobs.start("a", work)

@@ -341,7 +341,7 @@ def start(*arguments: object) -> subprocess.Popen[bytes]:
 
 def killed_after(boxes: int, process: subprocess.Popen[bytes], folder: Path) -> int:
     """Kills a load when it has stored some boxes; answers how many its state file knows."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     lines = 0
     while process.poll() is None and lines < boxes + 1 and time.monotonic() < deadline:
         lines = sum(file.read_bytes().count(b"\n") for file in folder.glob("*.state"))

@@ -181,7 +181,18 @@ def test_paths(client: Client, node: str) -> None:
     assert client.get(f"{node}/word/other/").text == "other"
     assert client.get(f"{node}/word/%FF").status == 400
     version = node.rsplit("/", 1)[0]
-    for path in (node, node + "/", version, f"{version}/nosuch", "/api/node/x/y", "/api/node/", "/api/nosuch", "/api/", "/api", "/nosuch"):
+    for path in (
+        node,
+        node + "/",
+        version,
+        f"{version}/nosuch",
+        "/api/node/x/y",
+        "/api/node/",
+        "/api/nosuch",
+        "/api/",
+        "/api",
+        "/nosuch",
+    ):
         assert client.get(path).status == 404, path
 
 

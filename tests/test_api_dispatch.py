@@ -280,6 +280,8 @@ def test_throttled_requests_take_a_slot(client: Client, node: str) -> None:
     thread.join()
     assert answers == [200]
     assert client.admin("POST", "/api/server/settings", {"throttle": "1"}).status == 200
+    assert client.admin("POST", "/api/server/settings").status == 200
+    assert client.server.throttle.limit == 1
     # Each slot has been given back.
     assert client.post(f"{node}/wait?throttle=on").status == 200
 

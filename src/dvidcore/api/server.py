@@ -156,10 +156,10 @@ class ServerEndpoints:
         """Changes settings, ``{"throttle": "2", "gc": "500"}``; for administrators.
 
         ``throttle`` is the number of throttled requests that may run at the same time, at the start that of the
-        processors. ``gc`` is accepted and has no effect.
+        processors. ``gc`` is accepted and has no effect. What is not given stays.
         """
         request.require_admin()
-        config = request.config(required=True)
+        config = request.config()
         said = []
         if "throttle" in config:
             word = text_of(config, "throttle")

@@ -19,7 +19,11 @@ def blob_reference(data: bytes | bytearray | memoryview) -> str:
 
 
 def blob_key(reference: str) -> bytes:
-    """The key of the row that holds a blob. Raises ``BadRequest`` where the reference is not base64 of 16 bytes."""
+    """The key of the row that holds a blob.
+
+    Raises ``BadRequest`` where the reference is not base64, ``NotFound`` where that is of other than 16 bytes, which no
+    blob has.
+    """
     try:
         if "+" in reference or "/" in reference:  # which the decoder takes too
             raise ValueError
@@ -27,7 +31,7 @@ def blob_key(reference: str) -> bytes:
     except (binascii.Error, ValueError):
         raise BadRequest(f'blob reference "{reference[:60]}" is not URL-safe base64') from None
     if len(digest) != _HASH_BYTES:
-        raise BadRequest(f'blob reference "{reference[:60]}" names {len(digest)} bytes, not {_HASH_BYTES}')
+        raise NotFound(f'there is no blob "{reference[:60]}": a reference names {_HASH_BYTES} bytes, not {len(digest)}')
     return BLOB + digest
 
 

@@ -246,6 +246,7 @@ def test_configured_instances_keep_former_indices():
         assert child.get(f"index/5?mutid={cut}") == child.get(f"index/5?mutid={2**64 - 1}") == whole
         assert seg.get(f"index/3?mutid={cut}") == merged
         seg.refused("index/3?mutid=x")
+        child.refused("renumber", b"[60, 99]", "POST")
         pairs = [child.get(f"index/{body}") for body in (1, 2)]
         child.post("renumber", [31, 1, 32, 2])
         first, second = (record["MutationID"] for record in child.json("mutations")[-2:])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from apiclient import Client
-from labelmap_client import Seg, blobs
+from labelmap_client import BLOCK, Seg, blobs, pack_stream
 
 NONE = {"MinPoint": None, "MaxPoint": None}
 
@@ -132,6 +132,17 @@ def test_settings_that_are_refused(database, config):
     assert answer.status == 400
     assert next(iter(config)) in answer.text or "MaxPoint" in answer.text
     assert client.get(f"/api/node/{node}/seg/info").status == 400
+
+
+@pytest.mark.parametrize("typename", ["labelmap", "labelarray"])
+def test_the_largest_label_is_shown_without_an_index_too(database, typename):
+    seg = Seg.create(database, typename=typename, IndexedLabels="false")
+    seg.post("raw/0_1_2/48_16_32/0_0_0", np.full(BLOCK, 70, np.uint64).tobytes())
+    seg.post("blocks?downres=true", pack_stream({(1, 0, 0): np.full(BLOCK, 90, np.uint64)}))
+    seg.post("blocks?scale=1", pack_stream({(1, 0, 0): np.full(BLOCK, 99, np.uint64)}))
+    extended = seg.json("info")["Extended"]
+    assert (extended["MaxRepoLabel"], list(extended["MaxLabel"].values())) == (90, [90])
+    assert "IndexedLabels" in seg.refused("maxlabel")
 
 
 def test_metadata(database):

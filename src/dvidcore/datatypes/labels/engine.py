@@ -66,6 +66,11 @@ class LabelEngine(DataType):
     def indexed(self) -> bool:
         return bool(self.record.settings["IndexedLabels"])
 
+    @property
+    def counted(self) -> bool:
+        """Whether the largest label is kept; also without an index, which is not asked for it."""
+        return True
+
     def has_followers(self) -> bool:
         """Whether an instance is synced with this one."""
         uuid = self.record.data_uuid

@@ -79,6 +79,10 @@ class LabelBlock(LabelVoxels):
     def indexed(self) -> bool:
         return False
 
+    @property
+    def counted(self) -> bool:
+        return False
+
     @classmethod
     def check_settings(cls, settings: dict[str, Any]) -> None:
         check_first_extents(settings)

@@ -162,7 +162,7 @@ def _read_stream(label: LabelEngine, body: Body, count: bool) -> list[Prepared]:
 def _read_raw(
     label: LabelEngine, body: Body, offset: ZYX, size: ZYX, compression: str, *, limit: Region | None
 ) -> list[Prepared]:
-    count = label.indexed
+    count = label.counted
     inside = None if limit is None else limit.blocks(offset, size, label.block)
     bz, by, bx = label.block
     oz, oy, ox = (o // b for o, b in zip(offset, label.block, strict=True))
@@ -204,7 +204,7 @@ def post_blocks(label: LabelEngine, call: Call, scale: int, downres: bool, index
         raise BadRequest(f"scale: {scale} is above the instance's MaxDownresLevel, {label.scales}")
     if downres and scale:
         raise BadRequest(f"downres: coarser scales are made from scale 0, not from {scale}")
-    made = _read_stream(label, call.body, count=scale == 0 and label.indexed)
+    made = _read_stream(label, call.body, count=scale == 0 and label.counted)
     _Write(label, call, made, scale=scale, downres=downres, indexing=indexing and label.indexed).commit()
 
 

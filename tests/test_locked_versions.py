@@ -179,3 +179,18 @@ def test_an_administrator_changes_what_children_inherit_only_if_he_says_so(
         assert client.post(f"{node}/merge?writelocked=true", [3, 4]).status == 400
         assert seen() != before
         assert f"a write to the committed version {root}: POST data/merge" in caplog.text
+
+
+def test_an_administrator_needs_no_flag_for_what_is_only_counted_of_labels(client: Client) -> None:
+    root = client.repo()
+    node = client.instance(root, "data", "labelmap", BlockSize="32,32,32")
+    client.commit(root)
+    assert client.post(f"{node}/maxlabel/7").status == 400
+    assert client.admin("POST", f"{node}/maxlabel/7").status == 200
+    assert client.get(f"{node}/maxlabel").json() == {"maxlabel": 7}
+    assert client.admin("POST", f"{node}/nextlabel/2").json() == {"start": 8, "end": 9}
+    assert client.admin("POST", f"{node}/set-nextlabel/20").status == 200
+    assert client.get(f"{node}/nextlabel").json() == {"nextlabel": 21}
+    box = {"MinPoint": [0, 0, 0], "MaxPoint": [5, 6, 7]}
+    assert client.admin("POST", f"{node}/extents", box).status == 200
+    assert client.get(f"{node}/info").json()["Extents"] == box

@@ -138,7 +138,12 @@ def set_extents(data: LabelEngine, call: Call, low: list[int], high: list[int]) 
     """Replaces the extents of the version by the box from ``low`` to ``high`` (x, y, z; both included)."""
     (az, ay, ax), (bz, by, bx) = low[::-1], high[::-1]
     box = (az, ay, ax), (bz, by, bx)
-    write(data, call, lambda change: counters.set_extents(data, change.view, change.batch.batch, box))
+    write(
+        data,
+        call,
+        lambda change: counters.set_extents(data, change.view, change.batch.batch, box),
+        labels_stay=True,
+    )
 
 
 def post_extents(data: LabelEngine, call: Call) -> None:

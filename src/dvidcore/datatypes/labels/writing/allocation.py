@@ -30,14 +30,14 @@ def post_nextlabel(data: LabelEngine, call: Call, count: int) -> dict[str, int]:
         given = change.new_labels(count, reserve=True)
         return {"start": given[0], "end": given[-1]}
 
-    return write(data, call, reserve)
+    return write(data, call, reserve, labels_stay=True)
 
 
 def post_maxlabel(data: LabelEngine, call: Call, label: int) -> None:
     """Raises the largest label of this version and of the repo to ``label``; a smaller one changes nothing."""
     if not 0 < label <= MOST:
         raise BadRequest(f"label: {label} is out of range, allowed is 1 to {MOST}")
-    write(data, call, lambda change: change.raise_maximum(label))
+    write(data, call, lambda change: change.raise_maximum(label), labels_stay=True)
 
 
 def set_nextlabel(data: LabelEngine, call: Call, label: int, ceiling: int | None) -> None:
@@ -52,4 +52,4 @@ def set_nextlabel(data: LabelEngine, call: Call, label: int, ceiling: int | None
             raise BadRequest(f"label: {label} is above the ceiling, {limit}")
         change.batch.batch.put(data.rows.next, now._replace(next_label=label, ceiling=limit).pack())
 
-    write(data, call, choose)
+    write(data, call, choose, labels_stay=True)

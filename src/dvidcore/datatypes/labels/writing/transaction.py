@@ -369,6 +369,7 @@ def write(
     bodies: Collection[int] = (),
     tiles: Collection[ZYX] = (),
     blocks_alone: bool = False,
+    labels_stay: bool = False,
 ) -> T:
     """Calls ``change`` to fill a transaction and writes it; answers what ``change`` answers.
 
@@ -376,9 +377,10 @@ def write(
     Where ``change`` was overtaken nevertheless, by another process or by voxels, it is called again, on the newest
     state; from the third time on all wait. Writers of followers wait only where they come between again and again, or
     where the write is a large one. What ``change`` raises leaves everything as it was. With ``blocks_alone`` it puts
-    blocks and nothing else. Raises ``Locked`` at a committed version, unless the call may change history.
+    blocks and nothing else; with ``labels_stay`` it puts no labels, only what is counted of them. Raises ``Locked`` for
+    labels at a committed version, unless the call may change history.
     """
-    if call.node.locked and data.record.versioned and not call.history:
+    if call.node.locked and data.record.versioned and not (call.history or labels_stay):
         raise Locked(
             f"version {call.node.uuid} is committed, and its children inherit the labels of {data.record.name}: "
             "an administrator who means to change them adds writelocked=true"

@@ -149,6 +149,18 @@ def test_a_single_level_may_have_no_resolution(client: Client) -> None:
     assert square.status == 200 and square.body == client.get(f"{bare}/raw/xy/20_10/0_0_0").body
 
 
+def test_the_keys_of_a_specification_are_taken_in_any_case(client: Client) -> None:
+    path = tiles(client)
+    level = {"resolution": [4, 4, 4], "TILESIZE": [8, 8, 8]}
+    body = {"levels": {"0": level}, "mintilecoord": [1, 2, 3], "MAXTILECOORD": [4, 5, 6]}
+    assert client.post(f"{path}/metadata", body).status == 200
+    kept = {"MinTileCoord": [1, 2, 3], "MaxTileCoord": [4, 5, 6]}
+    assert client.get(f"{path}/metadata").json() == {
+        **kept,
+        "Levels": {"0": {"Resolution": [4, 4, 4], "TileSize": [8, 8, 8]}},
+    }
+
+
 def test_ratios_of_resolutions_are_whole_numbers(client: Client) -> None:
     path = tiles(client)
 

@@ -93,9 +93,10 @@ def parse_levels(value: Any) -> dict[str, Any]:
 def _parse_level(value: Any, name: str, *, alone: bool) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadRequest(f"{name}: an object with Resolution and TileSize is needed")
-    given = value.get("Resolution")
+    of = {key.lower(): item for key, item in value.items()}
+    given = of.get("resolution")
     resolution = [0.0] * 3 if alone and given == [0, 0, 0] else voxel_size(given, f"{name}: Resolution")
-    tile = _parse_point(value.get("TileSize"), f"{name}: TileSize")
+    tile = _parse_point(of.get("tilesize"), f"{name}: TileSize")
     x, y, z = tile
     if min(tile) < 1 or max(tile) > MAX_SIDE or max(x * y, x * z, y * z) > MAX_PIXELS:
         raise BadRequest(f"{name}: TileSize {tile} must be 1 to {MAX_SIDE} along each axis, with at most 2^26 pixels")
@@ -124,13 +125,17 @@ def _ratios(finer: Sequence[float], coarser: Sequence[float], name: str) -> list
 
 
 def parse_metadata(value: Any) -> dict[str, Any]:
-    """The body of ``POST metadata`` as it is kept: Levels, and the least and greatest tile coordinates."""
+    """The body of ``POST metadata`` as it is kept: Levels, and the least and greatest tile coordinates.
+
+    Its keys are taken in any case.
+    """
     if not isinstance(value, dict):
         raise BadRequest('the body must be {"MinTileCoord": [x, y, z], "MaxTileCoord": [x, y, z], "Levels": {…}}')
-    low, high = (_parse_point(value.get(name, [0, 0, 0]), name) for name in ("MinTileCoord", "MaxTileCoord"))
+    of = {key.lower(): item for key, item in value.items()}
+    low, high = (_parse_point(of.get(name.lower(), [0, 0, 0]), name) for name in ("MinTileCoord", "MaxTileCoord"))
     if any(a > b for a, b in zip(low, high, strict=True)):
         raise BadRequest(f"MinTileCoord {low} is above MaxTileCoord {high}")
-    return {"MinTileCoord": low, "MaxTileCoord": high, "Levels": parse_levels(value.get("Levels"))}
+    return {"MinTileCoord": low, "MaxTileCoord": high, "Levels": parse_levels(of.get("levels"))}
 
 
 def levels_of(kept: Mapping[str, Any]) -> list[Level]:

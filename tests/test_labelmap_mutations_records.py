@@ -147,6 +147,10 @@ def test_an_unversioned_instance_has_one_log(database):
     for version in (seg, child):
         assert [record["UUID"] for record in version.json("mutations")] == [seg.node]
         assert len(version.json(f"mutations-range/{seg.node}/{child.node}")) == 1
+        assert len(history(version, 1, seg, child)) == 1
+        assert version.json(f"mutations-range/{child.node}/{child.node}") == []
+        assert history(version, 1, child, child) == []
+        version.refused(f"mutations-range/{child.node}/{seg.node}")
 
 
 def test_everything_is_there_after_a_restart(tmp_path):

@@ -46,8 +46,11 @@ def mutations(data: LabelEngine, call: Call, user: str) -> Iterator[Buffer]:
 
 
 def mutations_range(data: LabelEngine, call: Call, first: str, last: str) -> Iterator[Buffer]:
-    """``GET mutations-range``: the records of the versions from ``last`` back to ``first``, those of ``last`` first."""
-    versions = _versions(data, call, first, last)
+    """``GET mutations-range``: the records of the versions from ``last`` back to ``first``, those of ``last`` first.
+
+    All records of an unversioned instance are the root's.
+    """
+    versions = _versions(data, first, last)
     return _as_list(record for v in versions for record in log.records(call.snapshot, data.record.id, v))
 
 
@@ -63,17 +66,15 @@ def _as_list(records: Iterator[bytes]) -> Iterator[Buffer]:
     yield b"[]" if before == b"[" else b"]"
 
 
-def _versions(data: LabelEngine, call: Call, first: str, last: str) -> list[int]:
+def _versions(data: LabelEngine, first: str, last: str) -> list[int]:
     """The versions from ``last`` back to ``first``, children before parents; BadRequest where they are not in line.
 
     Of versions that merged several, the first parent that leads to ``first`` is followed.
     """
     start, end = (_version(data, name) for name in (first, last))
     nodes = data.repo.dag.nodes
-    if not data.record.versioned:
-        return [call.version]
     path = [end]
-    ancestry = data.database.ancestry_for(data.repo, nodes[end], data.record)
+    ancestry = data.repo.dag.ancestry(end)
     if start not in ancestry.rank:
         raise BadRequest(f"version {nodes[start].uuid} is not {nodes[end].uuid} nor an ancestor of it")
     while path[-1] != start:
@@ -130,7 +131,7 @@ def history(data: LabelEngine, call: Call, label: int, first: str, last: str) ->
     These are the mutations of the bodies that the body's supervoxels, or those that they were split off, had in
     ``first`` or came to have by renumbering, and their splits. Empty where there is no such body in ``last``.
     """
-    versions = _versions(data, call, first, last)
+    versions = _versions(data, first, last)
     supervoxels = _members(data, call, versions[0], label)
     if not supervoxels:
         return []

@@ -74,6 +74,9 @@ def test_set_nextlabel_and_its_ceiling(seg):
     extended = seg.json("info")["Extended"]
     assert (extended["NextLabel"], extended["MaxRepoLabel"]) == (106, 100)
     assert "NextLabelCeiling" not in extended
+    seg.post(admin("maxlabel/105"))
+    extended = seg.json("info")["Extended"]
+    assert extended["MaxRepoLabel"] == 100, "a label below the version's largest changes nothing"
     seg.post(admin("set-nextlabel/200?ceiling=300"))
     assert seg.json("info")["Extended"]["NextLabelCeiling"] == 300
 

@@ -37,7 +37,12 @@ def post_maxlabel(data: LabelEngine, call: Call, label: int) -> None:
     """Raises the largest label of this version and of the repo to ``label``; a smaller one changes nothing."""
     if not 0 < label <= MOST:
         raise BadRequest(f"label: {label} is out of range, allowed is 1 to {MOST}")
-    write(data, call, lambda change: change.raise_maximum(label), labels_stay=True)
+
+    def raise_both(change: Transaction) -> None:
+        if label > counters.maximum(data, change.view):
+            change.raise_maximum(label)
+
+    write(data, call, raise_both, labels_stay=True)
 
 
 def set_nextlabel(data: LabelEngine, call: Call, label: int, ceiling: int | None) -> None:

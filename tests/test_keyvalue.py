@@ -120,6 +120,11 @@ def test_head_tells_whether_a_key_exists(kv: Client) -> None:
     answer = kv.request("HEAD", "key/a")
     assert (answer.content, answer.headers["accept-ranges"], answer.headers["content-length"]) == (b"", "bytes", "5")
     assert kv.request("HEAD", "key/b", status=404).content == b""
+    for header in ("bytes=1-2", "bytes=9-", "bytes=x"):  # a range is of a GET
+        part = kv.request("HEAD", "key/a", headers={"Range": header})
+        assert (part.headers["content-length"], part.headers.get("content-range")) == ("5", None)
+    for query in ("byte_start=1&byte_end=2", "byte_start=9&byte_end=9", "byte_start=1"):
+        assert kv.request("HEAD", f"key/a?{query}").headers["content-length"] == "5"
 
 
 @pytest.mark.parametrize("key", ["with space", "100%", "a?b", "a#b", "über", "日本", "😀", "+plus+", "tab\t", "a&b=c", "a:b", ".", "..", "\x01", "k" * 2000])  # fmt: skip

@@ -94,25 +94,34 @@ class KeyValue(DataType):
 
         404 where this version has no such key. byte_start and byte_end, both included, must lie within the value. The
         request header "Range: bytes=a-b", "a-" or "-n" is answered 206 with the part and Content-Range, or 416 where
-        it starts behind the value. HEAD tells whether the key exists, and the size of its value.
+        it starts behind the value.
         """
-        prefix_key = self._prefix_key(key)
         wanted = call.headers.get("range")
         check_bounds(byte_start, byte_end)
         if wanted is not None and byte_start is not None:
             raise BadRequest("a Range header and byte_start, byte_end cannot be combined")
+        value = self._value(call, key)
+        if wanted is not None and (answer := answer_range(value, wanted)) is not None:
+            return answer
+        if byte_start is not None and byte_end is not None:
+            value = piece(value, byte_start, byte_end)
+        return Reply(value, OCTETS, _ACCEPT_RANGES)
+
+    @endpoint("HEAD", "key/{key:rest}", answers=OCTETS)
+    def head_key(self, call: Call, key: str) -> Reply:
+        """Whether a key exists: 200 with the size of its value, whatever part of it is asked for, or 404."""
+        return Reply(self._value(call, key), OCTETS, _ACCEPT_RANGES)
+
+    def _value(self, call: Call, key: str) -> Buffer:
+        """The value that this version has of a key; NotFound where it has none, Conflict where parents disagree."""
+        prefix_key = self._prefix_key(key)
         try:
             stored = call.view.get(prefix_key)
         except KeyConflict as e:
             raise self.explained(e) from None
         if stored is None:
             raise NotFound(f'Key "{key[:200]}" not found')
-        value: Buffer = codecs.unpack(stored)
-        if wanted is not None and (answer := answer_range(value, wanted)) is not None:
-            return answer
-        if byte_start is not None and byte_end is not None:
-            value = piece(value, byte_start, byte_end)
-        return Reply(value, OCTETS, _ACCEPT_RANGES)
+        return codecs.unpack(stored)
 
     @endpoint("POST", "key/{key:rest}")
     def post_key(self, call: Call, key: str) -> None:

@@ -118,6 +118,13 @@ def test_the_index_follows_voxels_in_each_version(seg):
                 at.refused(f"sparsevol/{label}", status=404)
 
 
+def test_posted_blocks_are_always_indexed(database):
+    """An index could not be posted apart, so ``noindexing`` is none of its parameters."""
+    seg = Seg.create(database, typename="labelarray")
+    seg.post("blocks?noindexing=true", pack_stream({(0, 0, 0): np.full(BLOCK, 30, np.uint64)}))
+    assert rles(seg.get("sparsevol-coarse/30")) == [[0, 0, 0, 1]]
+
+
 def test_counters(database):
     seg = Seg.create(database, typename="labelarray")
     assert seg.json("nextlabel") == {"nextlabel": 1}

@@ -205,6 +205,6 @@ class IndexedVoxels(IndexedLabels, LabelVoxels):
 
     @endpoint("POST", "blocks", query=POST_BLOCKS, throttle=True)
     @endpoint("POST", "blocks/{ignored:rest}", query=POST_BLOCKS, throttle=True)
-    def post_blocks(self, call: Call, scale: int, downres: bool, noindexing: bool, **_: Any) -> None:
+    def post_blocks(self, call: Call, scale: int, downres: bool, noindexing: bool = False, **_: Any) -> None:
         """Stores a stream of gzipped blocks of supervoxels, at scale 0 with index, extents and maximum label."""
         ingest.post_blocks(self, call, scale, downres, not noindexing)

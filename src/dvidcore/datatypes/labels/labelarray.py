@@ -35,6 +35,7 @@ class LabelArray(RelabelledBodies, VerifiableIndex):
         Setting("CountLabels", "CountLabels", True, properties.parse_bool, "kept and shown, without effect"),
     )
     absent = frozenset({"tags", "mutations"})
+    absent_queries = frozenset({"noindexing"})  # an index cannot be posted apart
     empty_volumes = False
 
     def extended(self, view: View) -> dict[str, Any]:

@@ -121,6 +121,7 @@ def test_long_answers_are_streamed_whole(client):
 def test_pieces_of_a_stream_follow_each_other(client, database, monkeypatch, slab):
     """Also where a piece ends within a block, or within a plane."""
     monkeypatch.setattr(stored, "SLAB", slab)
+    monkeypatch.setattr(stored, "WIDE_SLAB", slab)
     monkeypatch.setattr(stored, "PART", 1 << 13)
     monkeypatch.setattr(stored, "HELD", 1 << 13)
     gray = Volume.create(client, BlockSize="16,16,16", Background="9")

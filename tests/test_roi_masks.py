@@ -136,6 +136,7 @@ def test_large_answers_are_masked_piece_by_piece(gray, monkeypatch):
     whole = gray.get(path).body
     monkeypatch.setattr(volumes, "MAX_BUFFER", 1000)
     monkeypatch.setattr("dvidcore.datatypes.imageblk.stored.SLAB", 90 * 110 * 7)
+    monkeypatch.setattr("dvidcore.datatypes.imageblk.stored.WIDE_SLAB", 90 * 110 * 7)
     monkeypatch.setattr("dvidcore.datatypes.imageblk.stored.PART", 5 * 32**3)
     assert gray.get(path).body == whole
 

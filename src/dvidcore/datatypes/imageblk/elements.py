@@ -35,7 +35,7 @@ class Element:
         """A new array for a volume of ``size`` (Z, Y, X); its content is arbitrary."""
         return np.empty(self.shape(size), self.dtype)
 
-    def array(self, data: bytes | memoryview, size: tuple[int, ...]) -> NDArray[Any]:
+    def array(self, data: bytes | bytearray | memoryview, size: tuple[int, ...]) -> NDArray[Any]:
         """The voxels in ``data``, not copied."""
         return np.frombuffer(data, self.dtype).reshape(self.shape(size))
 

@@ -102,15 +102,16 @@ class Coarser:
         self._offset = ZYX(*(o // 2 for o in offset))
         self._inside = np.ones(self._first.shape, np.bool_)
 
-    def add(self, z: int, volume: NDArray[Any], inside: NDArray[np.bool_] | None = None) -> None:
-        """Takes the voxels of some layers of blocks, ``z`` voxels from the start of the box.
+    def add(self, z: int, y: int, volume: NDArray[Any], inside: NDArray[np.bool_] | None = None) -> None:
+        """Takes the voxels of whole blocks, as wide as the box, ``z`` and ``y`` voxels from its start.
 
         ``inside``, a bool for each block, says which of them are written.
         """
-        depth, block = volume.shape[0], self._scales[0].block.z
-        self._half[z // 2 : (z + depth) // 2] = self._scales[0].half(volume)
+        depth, height = volume.shape[:2]
+        block = self._scales[0].block
+        self._half[z // 2 : (z + depth) // 2, y // 2 : (y + height) // 2] = self._scales[0].half(volume)
         if inside is not None:
-            self._inside[z // block : (z + depth) // block] = inside
+            self._inside[z // block.z : (z + depth) // block.z, y // block.y : (y + height) // block.y] = inside
 
     def add_blocks(self, first: int, data: bytes) -> None:
         """Takes blocks that lie along X one after the other, the first of them ``first`` from the start of the box."""

@@ -31,6 +31,8 @@ HELD = 1 << 19
 """Bytes of blocks that one task has in memory: few, so that they stay in the processor's cache."""
 SLAB = 16 << 20
 """Bytes of voxels that a streamed answer produces at a time."""
+WIDE_SLAB = 48 << 20
+"""The same of a volume so wide that pieces would end within blocks, which are then read again for the next."""
 
 Keys = list[bytes]
 Values = list[Value]
@@ -181,8 +183,9 @@ class StoredBlocks:
         """
         plane = size.y * size.x * self.element.nbytes
         z, end = offset.z, offset.z + size.z
-        if plane <= SLAB:
-            step = SLAB // plane
+        piece = SLAB if plane * self.block.z <= SLAB else WIDE_SLAB
+        if plane <= piece:
+            step = piece // plane
             while z < end:
                 stop = min(z + step, end)
                 if stop < end:
@@ -191,7 +194,7 @@ class StoredBlocks:
                 yield ZYX(z, offset.y, offset.x), ZYX(stop - z, size.y, size.x)
                 z = stop
             return
-        step = max(1, SLAB // (size.x * self.element.nbytes))
+        step = max(1, piece // (size.x * self.element.nbytes))
         for z in range(offset.z, end):
             for y in range(offset.y, offset.y + size.y, step):
                 yield ZYX(z, y, offset.x), ZYX(1, min(step, offset.y + size.y - y), size.x)

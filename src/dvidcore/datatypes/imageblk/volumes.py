@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from dvidcore import images
 from dvidcore.datatypes.arguments import flag, integer, text
-from dvidcore.datatypes.call import OCTETS, Call, Reply
+from dvidcore.datatypes.bands import bands, too_wide
+from dvidcore.datatypes.call import OCTETS, Body, Call, Reply
 from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.imageblk import oblique, pictures, planes
 from dvidcore.datatypes.imageblk.extents import Extents
@@ -243,19 +245,26 @@ class ImageVolumes(ImageProperties):
     ) -> None:
         """Reads a box of whole blocks from the body, some layers of blocks at a time, and puts those in the limit."""
         stored = self.stored
-        layer = stored.block.z * size.y * size.x * self.element.nbytes
-        step = max(1, SLAB // layer) * stored.block.z
-        for z in range(0, size.z, step):
-            depth = min(step, size.z - z)
-            slab = ZYX(depth, size.y, size.x)
-            volume = self.element.array(call.body.read(depth * size.y * size.x * self.element.nbytes), slab)
-            at = ZYX(offset.z + z, offset.y, offset.x)
-            inside = None if limit is None else limit.blocks(at, slab, stored.block)
+        for z, y, part, voxels in self._parts(call.body, size):
+            volume = self.element.array(voxels, part)
+            at = ZYX(offset.z + z, offset.y + y, offset.x)
+            inside = None if limit is None else limit.blocks(at, part, stored.block)
             if coarser is not None:
-                coarser.add(z, volume, inside)
+                coarser.add(z, y, volume, inside)
             for rows in stored.cut(volume, at, call.version, inside):
                 for key, value in rows:
                     staged.put(key, value)
+
+    def _parts(self, body: Body, size: ZYX) -> Iterator[tuple[int, int, ZYX, bytes | bytearray]]:
+        """(z, y, size, voxels) of layers of blocks, or of bands of a layer, z and y from the start of the box."""
+        block, plane = self.stored.block, size.y * size.x * self.element.nbytes
+        if too_wide(size, block, self.element.nbytes):
+            yield from bands(body.read, size, block, self.element.nbytes)
+            return
+        step = max(1, SLAB // (block.z * plane)) * block.z
+        for z in range(0, size.z, step):
+            depth = min(step, size.z - z)
+            yield z, 0, ZYX(depth, size.y, size.x), body.read(depth * plane)
 
 
 def _attenuate(found: Region, power: int, offset: ZYX, voxels: NDArray[np.uint8]) -> None:

@@ -20,6 +20,7 @@ from isal import igzip
 from numpy.typing import NDArray
 
 from dvidcore import blocks, codecs
+from dvidcore.datatypes.bands import bands, too_wide
 from dvidcore.datatypes.call import Body, Call
 from dvidcore.datatypes.labels import stored
 from dvidcore.datatypes.labels.writing import counters
@@ -70,32 +71,37 @@ def records(body: Body) -> Iterator[tuple[ZYX, bytes]]:
         yield ZYX(z, y, x), payload
 
 
-def slabs(body: Body, size: ZYX, depth: int, compression: str) -> Iterator[NDArray[np.uint64]]:
-    """A raw volume (z, y, x) as slabs ``depth`` voxels thick along z; BadRequest unless it has exactly its size.
+def layers(body: Body, size: ZYX, block: ZYX, compression: str) -> Iterator[tuple[int, int, NDArray[np.uint64]]]:
+    """A raw volume (z, y, x) of whole blocks as (z, y, labels) of its layers of blocks, or bands of them.
 
-    A slab is good until the next is asked for, which may be written over it.
+    z and y count voxels from the start of the volume. A layer is good until the next is asked for, which may be written
+    over it. Raises BadRequest unless the body has exactly such a volume.
     """
-    whole = 8 * math.prod(size)
+    whole, depth = 8 * math.prod(size), block.z
     if compression == "lz4":
         try:
             data = codecs.lz4_block_decompress(body.read(), whole)
         except ValueError as e:
             raise BadRequest(f"the body is not the lz4 block of a volume of {whole} bytes: {e}") from None
         volume = np.frombuffer(data, "<u8").reshape(size)
-        yield from (volume[z : z + depth] for z in range(0, size.z, depth))
+        yield from ((z, 0, volume[z : z + depth]) for z in range(0, size.z, depth))
         return
     if compression == "" and body.length != whole:
         raise BadRequest(f"the body has {body.length} bytes, a volume of {size.xyz()} labels has {whole}")
     source = body if compression == "" else igzip.IGzipFile(fileobj=_Readable(body), mode="rb")  # type: ignore[no-untyped-call]
-    if source is body and depth == size.z:
-        yield np.frombuffer(body.read(whole), "<u8").reshape(size)
+    if source is body and depth == size.z and not too_wide(size, block, 8):
+        yield 0, 0, np.frombuffer(body.read(whole), "<u8").reshape(size)
         return
-    slab = np.empty((depth, size.y, size.x), "<u8")
     try:
-        for _ in range(0, size.z, depth):
-            if not _fill(slab.data.cast("B"), source.read):
-                raise BadRequest(f"the body ends early: a volume of {size.xyz()} labels has {whole} bytes")
-            yield slab
+        if too_wide(size, block, 8):
+            for z, y, part, voxels in bands(source.read, size, block, 8):
+                yield z, y, np.frombuffer(voxels, "<u8").reshape(part)
+        else:
+            layer = np.empty((depth, size.y, size.x), "<u8")
+            for z in range(0, size.z, depth):
+                if not _fill(layer.data.cast("B"), source.read):
+                    raise BadRequest(f"the body ends early: a volume of {size.xyz()} labels has {whole} bytes")
+                yield z, 0, layer
         if source.read(1):
             raise BadRequest(f"the body is too long: a volume of {size.xyz()} labels has {whole} bytes")
     except (OSError, EOFError, codecs.DeflateError) as e:
@@ -167,15 +173,17 @@ def _read_raw(
     bz, by, bx = label.block
     oz, oy, ox = (o // b for o, b in zip(offset, label.block, strict=True))
 
-    def boxes(k: int, slab: NDArray[np.uint64]) -> Iterator[tuple[ZYX, NDArray[np.uint64]]]:
-        for y in range(0, size.y, by):
-            for x in range(0, size.x, bx):
-                if inside is None or inside[k, y // by, x // bx]:
-                    yield ZYX(oz + k, oy + y // by, ox + x // bx), slab[:, y : y + by, x : x + bx]
+    def boxes(z: int, y: int, layer: NDArray[np.uint64]) -> Iterator[tuple[ZYX, NDArray[np.uint64]]]:
+        k = z // bz
+        for j in range(y // by, (y + layer.shape[1]) // by):
+            for i in range(size.x // bx):
+                if inside is None or inside[k, j, i]:
+                    top = j * by - y
+                    yield ZYX(oz + k, oy + j, ox + i), layer[:, top : top + by, i * bx : (i + 1) * bx]
 
     made: list[Prepared] = []
-    for k, slab in enumerate(slabs(body, size, bz, compression)):
-        made += ordered_map(lambda box: _prepared(box[0], blocks.encode(box[1]), count), boxes(k, slab))
+    for layer in layers(body, size, label.block, compression):
+        made += ordered_map(lambda box: _prepared(box[0], blocks.encode(box[1]), count), boxes(*layer))
     return made
 
 

@@ -125,6 +125,14 @@ def test_a_whole_label_is_split_away(bodies: Bodies) -> None:
     assert bodies.runs(1, name=bodies.name) is None and bodies.runs(2, name=bodies.name) is None
 
 
+def test_bytes_1_to_7_of_posted_runs_are_not_looked_at(bodies: Bodies) -> None:
+    """labelvol.md: DVID reads the first byte and the number of runs."""
+    body = pack(runs_of(bodies.volume == 1, ORIGIN))
+    bodies.mutate("split/1", bytes([0, 0, 7, 9, 1, 2, 3, 4]) + body[8:])
+    bodies.volume[bodies.volume == 1] = 6
+    bodies.agree()
+
+
 def test_a_merge_counts_the_votes_of_both_labels(bodies: Bodies) -> None:
     """Coarser voxels are voted from the merged labels, not merged themselves."""
     bodies.volume = np.random.default_rng(3).choice(np.array([1, 2, 3], np.uint64), SHAPE)

@@ -105,7 +105,7 @@ def split(data: LabelEngine, call: Call, label: int, given: int | None, *, stric
     split off to it; else other voxels are left alone, and it must not. Raises BadRequest, with no label used up.
     """
     with budget.work.borrow(memory_for(call.body)):
-        posted = read_runs(call.body)
+        posted = read_runs(call.body, described=False)
         columns = _need(data.index.columns(call.view, label), label)
 
         def change(change: Transaction) -> dict[str, int]:
@@ -141,7 +141,7 @@ def split_coarse(data: LabelEngine, call: Call, label: int, given: int | None, *
     ``joins``: whether ``given`` may exist.
     """
     with budget.work.borrow(memory_for(call.body)):
-        posted = read_runs(call.body)
+        posted = read_runs(call.body, described=False)
         columns = _need(data.index.columns(call.view, label), label)
 
         def change(change: Transaction) -> dict[str, int]:

@@ -44,12 +44,13 @@ def memory_for(body: Body) -> int:
     return _MEMORY * body.length
 
 
-def read_runs(body: Body) -> PostedRuns:
+def read_runs(body: Body, *, described: bool = True) -> PostedRuns:
     """The binary sparse volume of a body: a header of 12 bytes, then x, y, z, length of each run, little-endian int32.
 
     The header is byte 0 = 0 (binary), byte 1 = 3 dimensions, byte 2 = 0 (runs along x), a reserved byte, the number of
-    voxels as uint32, which is ignored, and the number of runs as uint32. Raises BadRequest for anything else, for a
-    body that is shorter or longer than its runs, for none, and for runs that are empty or leave int32.
+    voxels as uint32, which is ignored, and the number of runs as uint32. Unless it is ``described``, bytes 1 and 2 are
+    ignored, too: clients of labelvol may leave them empty. Raises BadRequest for anything else, for a body that is
+    shorter or longer than its runs, for none, and for runs that are empty or leave int32.
     """
     head = body.read(_HEADER.size) if body.length >= _HEADER.size else b""
     if not head:
@@ -57,9 +58,9 @@ def read_runs(body: Body) -> PostedRuns:
     payload, dimensions, axis, _, _, count = _HEADER.unpack(head)
     if payload:
         raise BadRequest(f"the body is not a binary sparse volume: byte 0 of its header is {payload}, not 0")
-    if dimensions != 3:
+    if described and dimensions != 3:
         raise BadRequest(f"the sparse volume has {dimensions} dimensions (byte 1 of its header), 3 are needed")
-    if axis:
+    if described and axis:
         raise BadRequest(f"the runs go along axis {axis} (byte 2 of the header), only 0, which is x, is known")
     there = body.length - _HEADER.size
     if there != _RUN_BYTES * count:

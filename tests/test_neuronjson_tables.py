@@ -83,6 +83,22 @@ def test_dictionaries_know_their_lists() -> None:
     assert [members for _, members in dictionary.lists] == [(1, 2.5), ("a", "b")]
 
 
+def test_dictionaries_know_their_texts() -> None:
+    dictionary = Dictionary()
+
+    def known() -> list[tuple[bytes, bytes]]:
+        return [(dictionary.by_code[code] or b"", text) for code, text in zip(*dictionary.texts, strict=True)]
+
+    dictionary.encode(texts("a", 1, None, ["b", 'c"'], [1, "d"], [2], {"e": "f"}))
+    first = known()
+    assert sorted(first) == [(b'"a"', b"a"), (b'["b","c\\""]', b"b"), (b'["b","c\\""]', b'c"')]
+    dictionary.encode([b'"\\u00e9\\n"', b'"a"', '"\u00e9"'.encode()])
+    assert known()[:3] == first
+    assert sorted(known()[3:]) == sorted(
+        [(b'"\\u00e9\\n"', "\u00e9\n".encode()), ('"\u00e9"'.encode(), "\u00e9".encode())]
+    )
+
+
 def test_dictionaries_know_numbers_however_they_are_written() -> None:
     dictionary = Dictionary()
     values = [b"1e16", b"1e+16", b"0.5", b"-0.0", b"0.0", b"7", b"-7", b'"0.5"', b"true", b"[0.5]", None]

@@ -51,7 +51,7 @@ _growing = threading.Lock()  # the tables of several versions share dictionaries
 class Dictionary:
     """The distinct values of one field and their codes. It only grows, and codes stay."""
 
-    __slots__ = ("_floats", "_lists", "_seen", "by_code", "codes")
+    __slots__ = ("_floats", "_lists", "_owners", "_read", "_seen", "_texts", "by_code", "codes")
 
     def __init__(self, codes: dict[Value, int] | None = None, by_code: list[Value] | None = None) -> None:
         self.codes: dict[Value, int] = {None: ABSENT} if codes is None else codes
@@ -59,6 +59,9 @@ class Dictionary:
         self._lists: list[tuple[int, tuple[Any, ...]]] = []
         self._floats: dict[float, list[int]] = {}
         self._seen = 1  # how many values were looked at
+        self._owners: list[int] = []
+        self._texts: list[bytes] = []
+        self._read = 1  # how many were looked at for texts
 
     @property
     def lists(self) -> list[tuple[int, tuple[Any, ...]]]:
@@ -71,6 +74,26 @@ class Dictionary:
         """The codes of the values that are numbers and not written as integers: one number may have several texts."""
         self._look()
         return self._floats
+
+    @property
+    def texts(self) -> tuple[list[int], list[bytes]]:
+        """The UTF-8 of the values that are texts and of the members of those that are lists of texts, behind their codes.
+
+        Both lists only grow, the codes first.
+        """
+        with _growing:
+            for code in range(self._read, len(self.by_code)):
+                value = self.by_code[code] or b""
+                if value[:1] == b'"':
+                    self._owners.append(code)
+                    self._texts.append(value[1:-1] if b"\\" not in value else orjson.loads(value).encode())
+                elif value[:1] == b"[":
+                    for member in _listed(value):
+                        if type(member) is str:
+                            self._owners.append(code)
+                            self._texts.append(member.encode())
+            self._read = len(self.by_code)
+        return self._owners, self._texts
 
     def _look(self) -> None:
         """Finds out what the values are that came since; when that is asked for, since it often never is."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import orjson
@@ -203,16 +203,5 @@ def _expression(name: str, source: str) -> Expression:
 
 
 def _texts_matching(dictionary: Dictionary, expression: Expression, count: int) -> Iterator[int]:
-    values = dictionary.by_code[:count]
-    owners = [code for code, value in enumerate(values) if value is not None and value[:1] == b'"']
-    texts = [_text(value) for value in values if value is not None and value[:1] == b'"']
-    for code, members in dictionary.lists:
-        if code < count and type(members[0]) is str:
-            owners += [code] * len(members)
-            texts += [member.encode() for member in members]
-    return (owners[place] for place in expression.occurs(texts))
-
-
-def _text(value: bytes) -> bytes:
-    """What stands in the quotes of a JSON text."""
-    return value[1:-1] if b"\\" not in value else cast(str, orjson.loads(value)).encode()
+    owners, texts = dictionary.texts
+    return (owners[place] for place in expression.occurs(texts) if owners[place] < count)

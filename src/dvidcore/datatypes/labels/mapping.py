@@ -3,8 +3,8 @@
 The table is a cache, filled from the rows at first use, and runs ahead of the snapshots of requests that began earlier.
 So beside it stands which supervoxels the last generations of the mapping changed. What a request asks of these, if its
 snapshot is of another generation than the table, is read from the rows that its snapshot shows; so every answer is
-exactly that of the snapshot. Whatever the table cannot know, since another process wrote it, makes it read the rows
-again.
+exactly that of the snapshot. What another process wrote is taken over generation by generation (``remapped``) or, where
+that is not possible, by reading all rows again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvidcore import labels
+from dvidcore.datatypes.labels import remapped
 from dvidcore.datatypes.labels.rows import BODY_OFFSET, Rows, unpack_u64
 from dvidcore.errors import StoreError
 from dvidcore.storage.engine import Row, Snapshot, Value
@@ -233,7 +234,7 @@ class MappingCache:
         if generation > self.generation:
             recent = self.recent
             if self.generation < 0 or not recent or recent[-1].number < generation:
-                self._load(view.snapshot, generation)
+                self._catch_up(view.snapshot, generation)
             else:
                 known = -1  # just written: by this process, which is about to say so, or by another
         return _Exact(self, view, known, asked)
@@ -280,14 +281,8 @@ class MappingCache:
     def begin(self, generation: int, supervoxels: Labels) -> None:
         """Says which supervoxels (ascending, each once) the next generation changes, before it is written."""
         with self._lock:
-            if generation != self.generation + 1:
-                return  # the rows will be read anyway
-            recent = (*self.recent, _Generation(generation, supervoxels))
-            self._held += len(supervoxels)
-            while len(recent) > _GENERATIONS or (self._held > _REMEMBERED and len(recent) > 1):
-                self._held -= len(recent[0].supervoxels)
-                self.known_from, recent = recent[0].number, recent[1:]
-            self.recent = recent
+            if generation == self.generation + 1:  # else the table will catch up anyway
+                self._remember(generation, supervoxels)
 
     def wrote(self, version: int, supervoxels: Labels, bodies: Labels, generation: int) -> None:
         """Takes over what was written, so that nothing needs to be read again."""
@@ -303,10 +298,32 @@ class MappingCache:
                 self._held -= len(self.recent[-1].supervoxels)
                 self.recent = self.recent[:-1]
 
-    def _load(self, snapshot: Snapshot, generation: int) -> None:
-        """Reads all rows. Rows are only added or replaced, so older entries of the table never need to go."""
+    def _remember(self, generation: int, supervoxels: Labels) -> None:
+        recent = (*self.recent, _Generation(generation, supervoxels))
+        self._held += len(supervoxels)
+        while len(recent) > _GENERATIONS or (self._held > _REMEMBERED and len(recent) > 1):
+            self._held -= len(recent[0].supervoxels)
+            self.known_from, recent = recent[0].number, recent[1:]
+        self.recent = recent
+
+    def _catch_up(self, snapshot: Snapshot, generation: int) -> None:
+        """Takes over what is new. Rows are only added or replaced, so older entries of the table never need to go."""
         with self._lock:
             if generation <= self.generation:
+                return
+            missed = (
+                remapped.between(snapshot, self.rows, self.generation, generation) if self.generation >= 0 else None
+            )
+            if missed is not None:
+                if (
+                    self.recent and self.recent[-1].number > self.generation
+                ):  # a write of this process that came too late
+                    self._held -= len(self.recent[-1].supervoxels)
+                    self.recent = self.recent[:-1]
+                for number, version, supervoxels, bodies in missed:
+                    self._remember(number, supervoxels)
+                    self.table.update(version, supervoxels, bodies)
+                    self.generation = number
                 return
             self.known_from = generation  # before the first row: who knows an older snapshot looks there
             self.recent, self._held = (), 0

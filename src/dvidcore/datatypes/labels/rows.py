@@ -18,7 +18,8 @@ DISPUTED  none                              supervoxels (8 bytes each) that vers
 Rows of the instance as a whole stand under version 0, which no version has: the label counters (NEXT), the labels that
 mappings were posted to (NAMED), since they may be bodies of which nothing else tells, and three kinds of generations,
 which count the writes that they stand for: of all but blocks (INDEXED), of the mapping (MAPPED), and of each tile of
-blocks (TILE). A writer reads them before it computes and writes the next ones under a guard, so a writer that computed
+blocks (TILE). Where processes share the store, the last generations of the mapping have rows of their own (REMAPPED,
+``remapped``). A writer reads them before it computes and writes the next ones under a guard, so a writer that computed
 from what another has changed meanwhile fails and starts again, in this process or another.
 
 Keys are big-endian with the sign of coordinates flipped (``storage.keys``); values are little-endian.
@@ -47,7 +48,7 @@ from dvidcore.storage.keys import (
 )
 
 BLOCK, INDEX, BODY, MAPPING, EXTENTS, MAXLABEL, FORMER, DISPUTED = range(0x10, 0x18)
-NEXT, INDEXED, MAPPED, TILE, NAMED = range(0x20, 0x25)
+NEXT, INDEXED, MAPPED, TILE, NAMED, REMAPPED = range(0x20, 0x26)
 
 INSTANCE_WIDE = version_bytes(0)
 """The version part of keys that belong to no version."""
@@ -72,6 +73,7 @@ class Rows:
         "_index",
         "_mapping",
         "_named",
+        "_remapped",
         "_tile",
         "disputed",
         "extents",
@@ -91,6 +93,7 @@ class Rows:
         self._tile = data_prefix(instance, TILE)
         self._former = data_prefix(instance, FORMER)
         self._named = data_prefix(instance, NAMED)
+        self._remapped = data_prefix(instance, REMAPPED)
         self.disputed = data_prefix(instance, DISPUTED)
         self.extents = data_prefix(instance, EXTENTS)
         self.maxlabel = data_prefix(instance, MAXLABEL)
@@ -162,6 +165,10 @@ class Rows:
     def former(self, body: int, mutation: int | None = None) -> bytes:
         """A body's row of a mutation, or what all its rows start with."""
         return self._former + u64_key(body) + (b"" if mutation is None else u64_key(mutation))
+
+    def remapped(self, generation: int) -> bytes:
+        """The whole key of what a generation of the mapping changed."""
+        return self._remapped + u64_key(generation) + INSTANCE_WIDE
 
     def tile(self, z: int, y: int, x: int) -> bytes:
         """The whole key of a tile's generation."""

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from dvidcore.datatypes import following
 from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.following import LabelChange
+from dvidcore.datatypes.labels import remapped
 from dvidcore.datatypes.labels.index import Columns, state_of
 from dvidcore.datatypes.labels.mapping import Mapped
 from dvidcore.datatypes.labels.mutations import former, records
@@ -313,6 +314,8 @@ class Transaction:
         if mapping is not None:
             # Not in the guard, which the index's generation makes good: so it appears with the last of the mapping.
             final.put(rows.mapped, pack_u64(generation))
+            if data.engine.shared:
+                remapped.put(final, rows, generation, now.version, mapping)
             data.mapping.begin(generation, mapping[0])
         try:
             self._staged.commit(final, sync=data.database.options.sync, guard=guard)

@@ -213,3 +213,10 @@ def test_an_oblique_slice_far_larger_than_its_blocks(client):
 def test_what_arb_refuses(tissue, path):
     answer = tissue[0].get(f"arb/{path}")
     assert answer.status == 400 and answer.text.strip()
+
+
+def test_arb_refuses_a_scale_that_is_not_there(client):
+    gray = Volume.create(client, VoxelSize="4.5,8,10")
+    for scale in (1, 5000):  # of which two to the power is no float
+        answer = gray.get(f"arb/0_0_0/80_0_0/0_80_0/8?scale={scale}")
+        assert answer.status == 400 and "scale" in answer.text

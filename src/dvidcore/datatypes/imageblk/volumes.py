@@ -147,8 +147,8 @@ class ImageVolumes(ImageProperties):
             raise BadRequest(f"arb: {self.typename} cannot be interpolated; only uint8blk and rgba8blk have arb")
         kind, quality = images.parse_format(format)
         plane = oblique.parse(top_left, top_right, bottom_left, res)
-        x, y, z = (side * 2**scale for side in self.record.settings["VoxelSize"])
         lookup = partial(oblique.stored_voxels, self.stored_at(scale), call.view)
+        x, y, z = (side * 2**scale for side in self.record.settings["VoxelSize"])
         return self._image(oblique.cut(lookup, plane, (z, y, x)), kind, quality)
 
     def _volume(

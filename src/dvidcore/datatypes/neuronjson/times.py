@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-_UTC_LENGTH = len("2026-11-22T23:40:01Z")
+_UTC = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
 def latest(texts: Sequence[str]) -> str:
     """The latest of one time or more; what is no time is earlier than all."""
     # Nearly all are in UTC and to the second, and then the order of the texts is that of the times.
-    plain = max((text for text in texts if len(text) == _UTC_LENGTH and text[-1] == "Z"), default=None)
-    others = [text for text in texts if len(text) != _UTC_LENGTH or text[-1] != "Z"]
-    return max([*others, *([] if plain is None else [plain])], key=_order)
+    plain = sorted(filter(_UTC.fullmatch, texts), reverse=True)
+    others = [text for text in texts if not _UTC.fullmatch(text)]
+    first = next((text for text in plain if _order(text)[0] > _NEVER), None)  # the 31st of February is no time
+    return max([*others, *(plain if first is None else [first])], key=_order)
+
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def _order(text: str) -> tuple[datetime, str]:
@@ -21,4 +26,4 @@ def _order(text: str) -> tuple[datetime, str]:
         time = datetime.fromisoformat(text)
         return (time if time.tzinfo is not None else time.replace(tzinfo=UTC)).astimezone(UTC), text
     except (ValueError, OverflowError):
-        return datetime.min.replace(tzinfo=UTC), text
+        return _NEVER, text

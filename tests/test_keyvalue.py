@@ -609,6 +609,7 @@ def test_9_info_changes_how_new_values_are_stored_and_nothing_else(kv: Client) -
     for body in (
         {},
         {"Compression": "zip"},
+        {"Compression": "gzip:0"},  # as at creation
         {"Compression": "jpeg"},
         {"Compression": 5},
         {"Compression": "lz4", "Versioned": "false"},

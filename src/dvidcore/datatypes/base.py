@@ -115,6 +115,19 @@ class DataType:
         return cls.default_compression if given is None else given
 
     @classmethod
+    def checked_compression(cls, text: str) -> str:
+        """A compression in its normal form; BadRequest for one that instances of the type cannot have."""
+        kind, colon, level = (word := text.lower()).partition(":")
+        levels = {"gzip": range(1, 10), "jpeg": range(1, 101)}.get(kind, range(0))
+        if kind not in cls.compressions:
+            allowed = ", ".join(sorted(cls.compressions))
+            raise BadRequest(f'Compression: "{text[:40]}" is not one of {allowed} for {cls.typename}')
+        if colon and not (level.isascii() and level.isdecimal() and len(level) <= 3 and int(level) in levels):
+            allowed = f"{kind}:{levels[0]} to {kind}:{levels[-1]}" if levels else f"{kind} without a level"
+            raise BadRequest(f'Compression: "{text[:40]}" is not allowed, allowed is {allowed}')
+        return word
+
+    @classmethod
     def variant(cls, settings: Mapping[str, Any]) -> type[DataType]:
         """What an instance with these settings is: this type, or another that answers under its name."""
         return cls

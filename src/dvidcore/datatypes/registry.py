@@ -180,7 +180,7 @@ class Instances:
         }
         cls.check_settings(settings)
         cls = cls.variant(settings)
-        compression = _compression(cls.chosen_compression(given.get("compression"), settings), cls)
+        compression = cls.checked_compression(cls.chosen_compression(given.get("compression"), settings))
         settings = cls.completed_settings(self.database, settings, compression)
         record = self.database.new_instance(
             repo,
@@ -223,19 +223,6 @@ def _versioned(value: str | bool) -> bool:
     if word not in ("true", "1", "false", "0"):
         raise BadRequest(f'versioned: "{value[:40]}" is not one of true, 1, false, 0')
     return word in ("true", "1")
-
-
-def _compression(value: str, cls: type[DataType]) -> str:
-    kind, _, level = (word := value.lower()).partition(":")
-    levels = {"gzip": range(1, 10), "jpeg": range(1, 101)}.get(kind, range(0))
-    if kind not in cls.compressions:
-        raise BadRequest(
-            f'Compression: "{value[:40]}" is not one of {", ".join(sorted(cls.compressions))} for {cls.typename}'
-        )
-    if ":" in word and not (level.isdecimal() and int(level) in levels):
-        allowed = f"{kind}:{levels[0]} to {kind}:{levels[-1]}" if levels else f"{kind} without a level"
-        raise BadRequest(f'Compression: "{value[:40]}" is not allowed, allowed is {allowed}')
-    return word
 
 
 def _checksum(value: str) -> str:

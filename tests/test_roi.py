@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from apiclient import Client
+from dvidcore.datatypes import call
 from dvidcore.datatypes.roi import datatype
 from dvidcore.repos import Database, OneStore
 from dvidcore.storage.leveldb import LevelDB
@@ -281,8 +282,14 @@ def test_a_refused_list_changes_nothing(client, area, body):
     assert spans(client, area) == LIST and z_range(client, area) == (0, 3)
 
 
+def test_a_long_list_is_made_in_parts(client, area, monkeypatch):
+    whole = client.get(f"{area}/roi").body
+    monkeypatch.setattr(datatype, "LISTED", 2)
+    assert len(LIST) > 2 and client.get(f"{area}/roi").body == whole
+
+
 def test_a_list_too_large_to_parse_in_memory(client, area, monkeypatch):
-    monkeypatch.setattr(datatype, "MAX_BODY", 100)
+    monkeypatch.setattr(call, "LARGEST_JSON", 100)
     answer = client.post(f"{area}/roi", LIST * 4)
     assert answer.status == 413 and "100" in answer.text
     assert spans(client, area) == LIST

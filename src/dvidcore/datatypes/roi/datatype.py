@@ -14,11 +14,12 @@ from dvidcore.datatypes.base import DataType, Setting
 from dvidcore.datatypes.call import JSON, OCTETS, Call, Reply
 from dvidcore.datatypes.endpoints import endpoint
 from dvidcore.datatypes.integer_rows import integer_rows
+from dvidcore.datatypes.pairs import answer_list
 from dvidcore.datatypes.roi import partition, region
 from dvidcore.datatypes.roi.region import Region
 from dvidcore.datatypes.roi.spans import sorted_spans
 from dvidcore.datatypes.voxel_settings import parse_triple
-from dvidcore.errors import BadRequest, TooLarge
+from dvidcore.errors import BadRequest
 from dvidcore.geometry import INT32_MAX, INT32_MIN, ZYX, check_box
 from dvidcore.pool import ordered_map
 from dvidcore.storage.engine import Batch
@@ -31,8 +32,8 @@ MAX_ANSWER = 3 << 30
 """Voxels of a mask."""
 PIECE = 16 << 20
 """Voxels of a mask that are made at a time."""
-MAX_BODY = 256 << 20
-"""Bytes of a list of spans, which is parsed in memory."""
+LISTED = 100_000
+"""Spans of a list that are made into text at a time."""
 MAX_BLOCK_SIDE = 1 << 16
 
 _VOLUMES = ("0_1_2", "0,1,2", "vol")
@@ -74,7 +75,9 @@ class ROI(DataType):
     @endpoint("GET", "roi", answers=JSON)
     def get_roi(self, call: Call) -> Reply:
         """The blocks of the region as spans along X, ``[[z, y, x0, x1], …]``, sorted; x1 is included."""
-        return Reply(orjson.dumps(self._region(call).spans.rows, option=orjson.OPT_SERIALIZE_NUMPY), JSON)
+        rows = self._region(call).spans.rows
+        some = (rows[k : k + LISTED] for k in range(0, len(rows), LISTED))
+        return answer_list(orjson.dumps(part, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] for part in some)
 
     @endpoint("POST", "roi")
     def post_roi(self, call: Call) -> None:
@@ -83,8 +86,6 @@ class ROI(DataType):
         Spans may overlap. An empty list or ``null`` empties the region. A list with anything wrong in it is refused
         whole, and the region stays as it was.
         """
-        if call.body.length > MAX_BODY:
-            raise TooLarge(f"the body has {call.body.length} bytes, a list of spans at most {MAX_BODY}")
         value = call.body.json()
         rows = integer_rows([] if value is None else value, 4, "a JSON list of spans, each [z, y, x0, x1] of int32")
         reversed_ = np.flatnonzero(rows[:, 3] < rows[:, 2])

@@ -7,7 +7,7 @@ kept twice, and must agree.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -47,15 +47,15 @@ def check(data: Annotation, exam: Examination) -> None:
             call.close()
 
 
-def _steps(data: Annotation, view: View) -> list[tuple[list[bytes], reload.Mend]]:
+def _steps(data: Annotation, view: View) -> list[tuple[Iterator[bytes], reload.Mend]]:
     rows = data.rows
     steps: list[tuple[bytes, reload.Mend]] = [(rows.tag, reload.mend_tags), (rows.body, reload.mend_bodies)]
     if bodies.source(data) is not None:  # else what is there was posted as it is, or is of a sync that ended
         steps = [(rows.block, reload.mend_blocks), (rows.bodies, reload.mend_blocks), *steps]
-    return [(list(view.keys(*prefix_range(prefix))), mend) for prefix, mend in steps]
+    return [(view.keys(*prefix_range(prefix)), mend) for prefix, mend in steps]
 
 
-def _look(data: Annotation, call: Call, exam: Examination, keys: Sequence[bytes], mend: reload.Mend) -> None:
+def _look(data: Annotation, call: Call, exam: Examination, keys: Iterable[bytes], mend: reload.Mend) -> None:
     found = iter(keys)
     while some := list(islice(found, reload.AT_ONCE)):
         for group in _agreed(data, call, some, mend):
@@ -69,7 +69,11 @@ def _look(data: Annotation, call: Call, exam: Examination, keys: Sequence[bytes]
                     "elements", data.row_name(key), *words, version=call.version, serious=serious, repairable=True
                 )
             if exam.repair and edit.changed_rows():
-                reload.write(data, Call(call.engine, call.node, call.ancestry), mend, group)
+                writer = Call(call.engine, call.node, call.ancestry)
+                try:
+                    reload.write(data, writer, mend, group)
+                finally:
+                    writer.close()
 
 
 def _agreed(data: Annotation, call: Call, keys: list[bytes], mend: reload.Mend) -> Iterator[list[bytes]]:

@@ -33,9 +33,8 @@ def bands(
 ) -> Iterator[tuple[int, int, ZYX, bytearray]]:
     """Reads a volume of whole blocks: (z, y, size, voxels) of each band, as wide as the volume and one block deep.
 
-    z and y count voxels from the start of the volume. ``read(n)`` gives the next bytes, at most n of them. A band is good
-    until the next is asked for. Raises BadRequest where too little comes, StoreError where
-    the temporary folder is full.
+    z and y count voxels from the start of the volume. ``read(n)`` gives the next bytes, at most n of them. Raises
+    BadRequest where too little comes, StoreError where the temporary folder is full.
     """
     row = size.x * itemsize
     plane = size.y * row

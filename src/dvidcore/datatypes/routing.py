@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 from urllib.parse import unquote_plus
 
+from dvidcore.datatypes.arguments import Parser
 from dvidcore.datatypes.endpoints import Endpoint
 from dvidcore.errors import BadRequest, DvidError, MethodNotAllowed
-
-Parser = Callable[[str, str], Any]
 
 
 class Route:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 def check_blocks(data: ImageProperties, exam: Examination) -> None:
     """Reports blocks, of all scales, that do not unpack, and coarser ones that are not what the finer ones make.
 
-    The latter are made anew where this is to repair. Blocks beyond the extents of a version, which whole blocks that clients post may well be, are noted.
+    The latter are made anew where this is to repair. Blocks beyond the extents of a version, which whole blocks that
+    clients post may well be, are noted.
     """
     unread = _check_extents(data, exam)
     boxes = _read(data, exam, data.stored, "blocks")

@@ -100,8 +100,8 @@ class StoredBlocks:
     def read(self, view: View, offset: ZYX, size: ZYX, mask: Mask | None = None) -> NDArray[Any]:
         """The voxels of a box: shape ``size``, for several channels these behind; the background where none are stored.
 
-        ``mask`` is applied to them. Work is shared with the pool. Raises StoreError for a damaged block, Conflict for one that two merged versions
-        changed.
+        ``mask`` is applied to them. Work is shared with the pool. Raises StoreError for a damaged block, Conflict for
+        one that two merged versions changed.
         """
         out = self.element.empty(size)
         parts = list(self._parts(offset, size))

@@ -11,8 +11,8 @@ CHANGED    place in a ring (8 bytes)      which bodies one of the latest writes 
 ========== ============================== ======================================================
 
 The first two are versioned. The others stand under version 0, which no version has, and are written with each write: it
-is guarded by both numbers, so a writer that was overtaken reads again, and one that finds them different knows that a
-write too large for one batch is under way. Numbers in values are little-endian.
+is guarded by CLAIMED, so a writer that was overtaken reads again, and one that finds the two different knows that a write
+too large for one batch is under way. Numbers in values are little-endian.
 """
 
 from __future__ import annotations

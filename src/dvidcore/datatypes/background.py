@@ -65,6 +65,8 @@ class Task:
         self._key = data_prefix(data.record.id, kind) + version_bytes(0)
         self._name = f"{what} of instance {data.record.id}"
         self._mine = False
+        """Whether it is this object that has it running."""
+        self._starting = threading.Lock()
 
     def known(self) -> dict[str, Any]:
         """``{"State": …, "Done": steps, "Total": steps, …}`` of the last time; only the State ``none`` without one.
@@ -90,28 +92,32 @@ class Task:
 
         Raises Conflict where it is running already.
         """
-        known, old = self._read()
-        if known["State"] == "running":
-            raise Conflict(f"{self._what} is running already: {known['Done']} of {known['Total']} steps are done")
-        self.wait()  # one that has just ended may not have left yet
-        known = {"State": "running", "Done": 0, "Total": total, "Started": _now(), **about}
-        try:
-            self.write(known, sync=True, guard={self._key: old})
-        except GuardFailed:
-            raise Conflict(f"{self._what} has just been started") from None
-        self._mine = True
-
-        def run(stop: threading.Event) -> None:
-            _yield_to_requests()
+        with self._starting:
+            known, old = self._read()
+            if known["State"] == "running":
+                raise Conflict(f"{self._what} is running already: {known['Done']} of {known['Total']} steps are done")
+            self.wait()  # one that has just ended may not have left yet
+            known = {"State": "running", "Done": 0, "Total": total, "Started": _now(), **about}
+            self._mine = True
             try:
-                known.update(self._outcome(work, Progress(self, known, stop)))
-                self.write(known, sync=True)
-            finally:
+                self.write(known, sync=True, guard={self._key: old})
+            except BaseException as error:
                 self._mine = False
+                if isinstance(error, GuardFailed):
+                    raise Conflict(f"{self._what} has just been started") from None
+                raise
 
-        begun = dict(known)
-        self._data.database.jobs.start(self._name, run)
-        return begun
+            def run(stop: threading.Event) -> None:
+                _yield_to_requests()
+                try:
+                    known.update(self._outcome(work, Progress(self, known, stop)))
+                    self.write(known, sync=True)
+                finally:
+                    self._mine = False
+
+            begun = dict(known)
+            self._data.database.jobs.start(self._name, run)
+            return begun
 
     def _outcome(self, work: Callable[[Progress], None], progress: Progress) -> dict[str, str]:
         try:

@@ -144,8 +144,10 @@ def settle(data: LabelSizes, call: Call) -> None:
     if annotation is None or annotation.engine is not data.engine:
         return
     instance = data.record.id
-    ranks = {key for key, _ in written(instance, RANK, RANK, call)}
-    touched = {key_of(key)[1] for key, _ in written(instance, COUNT, COUNT, call)} | {key_of(key)[1] for key in ranks}
+    ranks: dict[int, set[bytes]] = {}
+    for key, _ in written(instance, RANK, RANK, call):
+        ranks.setdefault(key_of(key)[1], set()).add(key)
+    touched = {key_of(key)[1] for key, _ in written(instance, COUNT, COUNT, call)} | ranks.keys()
     touched |= {body_of(key) for key, _ in written(annotation.record.id, BODY, BODY, call)}
     touched |= {body_of(key) for key in _written_at(annotation, call)}
 
@@ -165,8 +167,8 @@ def settle(data: LabelSizes, call: Call) -> None:
                     writer.put(data.rows.of_rank(key, right[key]), b"\x01")
                 else:
                     erase(view, writer, row)
-            for row in ranks:
-                if key_of(row)[1] == label and UINT64_MAX - u64_of(row, TYPE_KEY_OFFSET + 1) != right[key_of(row)]:
+            for row in ranks.get(label, ()):
+                if UINT64_MAX - u64_of(row, TYPE_KEY_OFFSET + 1) != right[key_of(row)]:
                     erase(view, writer, row)
 
     if touched:

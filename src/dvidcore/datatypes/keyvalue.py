@@ -7,10 +7,8 @@ are in ``pairs``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
 from functools import partial
 from itertools import islice
-from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
@@ -32,6 +30,7 @@ from dvidcore.datatypes.pairs import (
     wanted_of_json,
     wanted_of_protobuf,
 )
+from dvidcore.datatypes.turns import Turns
 from dvidcore.errors import BadRequest, NotFound, StoreError
 from dvidcore.geometry import UINT64_MAX
 from dvidcore.mutations import log
@@ -75,7 +74,7 @@ class KeyValue(DataType):
         room = getattr(self.engine, "max_key_bytes", 1 << 20) - len(self._prefix) - 1 - VERSION_BYTES
         self.longest_key = min(LONGEST_KEY, room)
         """Bytes that a key may have in UTF-8."""
-        self._staging = Lock()
+        self._turns = Turns()
 
     # -- one key ------------------------------------------------------------------------------------------------------
 
@@ -331,8 +330,7 @@ class KeyValue(DataType):
                     logged += encoded
                 for log_row, data in rows.operations:
                     write.put(log_row, data or b"")
-            # What outgrew one batch is carried out in several: two of that kind must not mix.
-            with self._staging if write.staged else nullcontext():
+            with self._turns.alone() if write.staged else self._turns.shared():
                 write.commit(sync=self.database.options.sync)
         self.publish(call, logged)
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from dvidcore import config as configuration
 from dvidcore.config import Config
-from dvidcore.datatypes.imageblk.turns import Turns
 from dvidcore.datatypes.registry import Instances
+from dvidcore.datatypes.turns import Turns
 from dvidcore.errors import BadRequest, Forbidden, NotFound, StoreError
 
 if TYPE_CHECKING:

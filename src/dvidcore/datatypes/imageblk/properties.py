@@ -23,8 +23,8 @@ from dvidcore.datatypes.imageblk.extents import Extents
 from dvidcore.datatypes.imageblk.scales import MAX_BODY, CoarseBlocks, Coarser
 from dvidcore.datatypes.imageblk.settings import SCALES, SETTINGS, check_scales
 from dvidcore.datatypes.imageblk.stored import StoredBlocks, coordinates
-from dvidcore.datatypes.imageblk.turns import Turns
 from dvidcore.datatypes.labels.writing.locks import Locks
+from dvidcore.datatypes.turns import Turns
 from dvidcore.datatypes.voxel_settings import axes, check_extents, check_first_extents, voxel_size
 from dvidcore.errors import BadRequest, GuardFailed
 from dvidcore.geometry import ZYX

@@ -20,8 +20,8 @@ from dvidcore.datatypes.imageblk.planes import Plane
 from dvidcore.datatypes.imageblk.properties import described
 from dvidcore.datatypes.imageblk.settings import SETTINGS
 from dvidcore.datatypes.imageblk.stored import StoredBlocks, coordinates
-from dvidcore.datatypes.imageblk.turns import Turns
 from dvidcore.datatypes.multichan16.stack import Stack, read_header, unpack
+from dvidcore.datatypes.turns import Turns
 from dvidcore.datatypes.voxel_settings import check_first_extents
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX, check_box

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import nullcontext
 from itertools import compress
-from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dvidcore import codecs
@@ -17,6 +15,7 @@ from dvidcore.datatypes.labels.reading import inputs
 from dvidcore.datatypes.pairs import TAR
 from dvidcore.datatypes.tarsupervoxels import bodies, checking, tar
 from dvidcore.datatypes.tarsupervoxels.files import Files, name_of, parse_extension
+from dvidcore.datatypes.turns import Turns
 from dvidcore.errors import BadRequest, NotFound, TooLarge
 from dvidcore.mutations import log
 from dvidcore.storage.engine import Batch
@@ -53,7 +52,7 @@ class TarSupervoxels(DataType):
 
     def __init__(self, database: Database, repo: Repo, record: InstanceRecord) -> None:
         super().__init__(database, repo, record)
-        self._staging = Lock()
+        self._turns = Turns()
 
     @classmethod
     def check_settings(cls, settings: dict[str, Any]) -> None:
@@ -211,7 +210,6 @@ class TarSupervoxels(DataType):
             told = [{**made, **common} for made in records(list(stored))]
             final = Batch()
             encoded = log.append(final, record.id, call.node.id, mutation, told)
-            # What outgrew one batch is carried out in several: two of that kind must not mix.
-            with self._staging if write.staged else nullcontext():
+            with self._turns.alone() if write.staged else self._turns.shared():
                 write.commit(final, sync=self.database.options.sync)
         self.publish(call, encoded)

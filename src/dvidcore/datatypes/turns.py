@@ -1,7 +1,7 @@
 """Who may make a write visible when: writes of one batch side by side, a staged one alone.
 
 One batch is atomic by itself. A write that is carried out in several must have no other between its parts, or some of
-the blocks that both write would end up as the one has them and some as the other.
+the rows that both write would end up as the one has them and some as the other.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from dvidcore.errors import BadRequest
+from dvidcore.errors import BadRequest, DvidError
 
 ReadKey = Callable[[str], bytes | None]
 """The content of a file of the volume, None where there is none."""
@@ -61,7 +61,17 @@ def find(read: ReadKey, format: str, axes: str) -> Layout:
     """
     for name, look in _LOOKS.items():
         if format in ("auto", name):
-            found = look(read, axes)
+            try:
+                found = look(read, axes)
+            except DvidError:
+                raise
+            except (
+                TypeError,
+                ValueError,
+                KeyError,
+                AttributeError,
+            ) as error:  # a number for a list, a text for an object
+                raise BadRequest(f"URL: the metadata of the {name} volume are not understood: {error}") from None
             if found is not None:
                 if not 1 <= len(found.scales) <= MAX_SCALES:
                     raise BadRequest(f"URL: the volume has {len(found.scales)} scales, 1 to {MAX_SCALES} can be shown")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -53,12 +53,7 @@ class Scale:
 
     def check(self, offset: Sequence[int], size: Sequence[int], most: int) -> None:
         """BadRequest where a box touches chunks of more than ``most`` bytes, however little of each it asks for."""
-        low, high = self._inside(offset, size)
-        chunks = math.prod(
-            (b - 1 - o) // c - (a - o) // c + 1 if b > a else 0
-            for a, b, o, c in zip(low, high, self.origin, self.shape, strict=True)
-        )
-        total = chunks * math.prod(self.shape) * self.nbytes
+        total = self._bytes_of_chunks(*self._inside(offset, size))
         if total > most:
             raise BadRequest(
                 f"size: the box touches chunks of {total} bytes, at most {most} are allowed (maxDataRequest)"
@@ -89,9 +84,7 @@ class Scale:
 
     def boxes(self, offsets: Iterable[ZYX], size: Sequence[int]) -> Iterator[NDArray[Any]]:
         """The voxels of boxes of one size, in order; several are read at a time."""
-        step = max(1, PART // (4 * math.prod(size) * self.nbytes))
-        rest = iter(offsets)
-        while some := list(islice(rest, step)):
+        for some in self._groups(offsets, size):
             asked = [self._request(offset, size) for offset in some]
             read = self._wait(partial(_started, [source for _, source in asked if source is not None]))
             found = iter(read)
@@ -100,6 +93,26 @@ class Scale:
                 if source is not None:
                     out[place] = next(found)
                 yield out
+
+    def _groups(self, offsets: Iterable[ZYX], size: Sequence[int]) -> Iterator[list[ZYX]]:
+        """Boxes of one size, as many together as have voxels of a fourth of PART and touch chunks of PART bytes."""
+        most = max(1, PART // (4 * math.prod(size) * self.nbytes))
+        some: list[ZYX] = []
+        known: set[tuple[int, ...]] = set()
+        total = 0
+        for offset in offsets:
+            low, high = self._inside(offset, size)
+            ends = (*self._chunk_of(low), *self._chunk_of(ZYX(*(b - 1 for b in high))))
+            chunks = self._bytes_of_chunks(low, high)
+            more = 0 if ends in known else chunks
+            if some and (len(some) == most or total + more > PART):
+                yield some
+                some, known, total, more = [], set(), 0, chunks
+            some.append(offset)
+            known.add(ends)
+            total += more
+        if some:
+            yield some
 
     def _request(self, offset: ZYX, size: Sequence[int]) -> tuple[tuple[slice, ...], Any]:
         """The part of a box that is in the volume: where it is in the box, and what reads it, None if there is none."""
@@ -143,6 +156,17 @@ class Scale:
         low = ZYX(*(max(a, o) for a, o in zip(offset, self.origin, strict=True)))
         ends = (min(a + n, o + s) for a, n, o, s in zip(offset, size, self.origin, self.size, strict=True))
         return low, ZYX(*map(max, low, ends))
+
+    def _chunk_of(self, voxel: ZYX) -> tuple[int, ...]:
+        return tuple((p - o) // c for p, o, c in zip(voxel, self.origin, self.shape, strict=True))
+
+    def _bytes_of_chunks(self, low: ZYX, high: ZYX) -> int:
+        """Of all chunks that a part of the volume touches."""
+        chunks = math.prod(
+            (b - 1 - o) // c - (a - o) // c + 1 if b > a else 0
+            for a, b, o, c in zip(low, high, self.origin, self.shape, strict=True)
+        )
+        return chunks * math.prod(self.shape) * self.nbytes
 
     def _parts(self, low: ZYX, high: ZYX) -> Iterator[tuple[ZYX, ZYX]]:
         """A box in parts that end where chunks end, of chunks of at most about PART bytes."""

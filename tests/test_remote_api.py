@@ -21,6 +21,8 @@ from apiclient import Client
 from dvidcore import blocks
 from dvidcore.config import RemoteConfig
 from dvidcore.datatypes.labels.reading.slices import murmur3
+from dvidcore.datatypes.remote.scale import Scale
+from dvidcore.geometry import ZYX
 from dvidcore.repos import Database, DatabaseOptions
 from dvidcore.storage.memory import Memory
 from remote_tools import OFFSET, Remote, client, expected, precomputed, write
@@ -375,6 +377,58 @@ def test_metadata_that_are_damaged(tmp_path: Path, text: str) -> None:
     with client(allowed=(f"file://{tmp_path}",)) as app:
         config = {"typename": "remotevolume", "dataname": "there", "URL": f"file://{tmp_path}"}
         assert app.post(f"/api/repo/{app.repo()}/instance", config).status == 400
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("zarr.json", '{"attributes": [1]}'),
+        ("zarr.json", '{"node_type": "array", "shape": 3}'),
+        ("zarr.json", '{"attributes": {"ome": 7}}'),
+        ("zarr.json", '{"attributes": {"multiscales": [{"axes": 5}]}}'),
+        ("zarr.json", '{"attributes": {"multiscales": [{"datasets": 5}]}}'),
+        ("zarr.json", '{"attributes": {"multiscales": [{"coordinateTransformations": 1.5}]}}'),
+        (".zarray", '{"shape": 3}'),
+        ("attributes.json", '{"dimensions": 3}'),
+        ("attributes.json", '{"dimensions": [3, 4, 5], "pixelResolution": {"dimensions": {"x": 1}}}'),
+    ],
+)
+def test_metadata_of_other_types_than_they_should_be(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with client(allowed=(f"file://{tmp_path}",)) as app:
+        config = {"typename": "remotevolume", "dataname": "there", "URL": f"file://{tmp_path}"}
+        answer = app.post(f"/api/repo/{app.repo()}/instance", config)
+        assert (answer.status, "URL" in answer.text) == (400, True), answer.text
+
+
+def test_blocks_that_are_read_together_touch_few_chunks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small blocks in large chunks are few bytes, but each of the chunks is decoded whole."""
+    import tensorstore as ts
+
+    spec = {"driver": "neuroglancer_precomputed", "kvstore": {"driver": "file", "path": f"{folder}/gray/"}}
+    store = ts.open(spec, open=True, read=True).result()[..., 0].transpose()
+    together = list[int]()
+
+    def wait(start: Any) -> Any:
+        future = start()
+        found = future.result(timeout=60)
+        together.append(len(found))
+        return found
+
+    scale = Scale(store, np.dtype(np.uint8), (16, 32, 32), wait)
+    chunk = 16 * 32 * 32
+    offsets = [ZYX(z, y, x) for x in range(-10, 60, 8) for y in range(5, 55, 8) for z in range(3, 43, 8)]
+    for chunks, most in ((1, 16), (2, 32)):
+        monkeypatch.setattr("dvidcore.datatypes.remote.scale.PART", chunks * chunk)
+        together.clear()
+        found = list(scale.boxes(sorted(offsets), (8, 8, 8)))
+        assert max(together) <= most and sum(together) == len(offsets)
+        for (z, y, x), voxels in zip(sorted(offsets), found, strict=True):
+            assert (voxels.transpose() == expected(GRAY, OFFSET, (x, y, z), (8, 8, 8)).transpose()).all()
+    together.clear()
+    apart = [ZYX(3, 5, -10), ZYX(19, 5, -10), ZYX(35, 5, -10), ZYX(3, 37, -10)]
+    monkeypatch.setattr("dvidcore.datatypes.remote.scale.PART", chunk)
+    assert len(list(scale.boxes(apart, (8, 8, 8)))) == 4 and together == [1] * 4
 
 
 def test_datasets_do_not_lead_out_of_a_volume(tmp_path: Path, folder: Path) -> None:

@@ -23,11 +23,12 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from PIL import Image
 
 from apiclient import Client
+from dvidcore.config import RemoteConfig
 from dvidcore.datatypes.remote.geometries import Geometry, ScaleMap
 from dvidcore.geometry import ZYX
-from dvidcore.repos import Database
+from dvidcore.repos import Database, DatabaseOptions
 from dvidcore.storage.memory import Memory
-from remote_tools import FileServer, client, precomputed, serving, write
+from remote_tools import CHUNK, FileServer, client, precomputed, serving, write
 
 VOLUME = "281930192:stanford"
 FINE = np.random.default_rng(7).integers(0, 255, (60, 80, 100), np.uint8)
@@ -359,6 +360,26 @@ def test_an_object_store_in_its_place(tmp_path: Path) -> None:
         assert (picture(app.get(f"{path}/tile/xy/0/1_1_7"))[:16, :36] == FINE[7, 64:, 64:]).all()
         assert picture(app.get(f"{path}/raw/0_1_2/10_9_8/5_6_7/jpg")).shape == (72, 10)
         assert app.get(f"{path}/raw/0_1_2/8_8_8/100_0_0").body == b""
+
+
+def test_images_of_an_object_store_have_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of bytes, as voxels may have eight, and of what must be read, since chunks are read whole."""
+    voxels = FINE.transpose(2, 1, 0)[..., None].astype(np.uint64)
+    write(precomputed(voxels), voxels, tmp_path / "em")
+    options = DatabaseOptions(
+        remote=RemoteConfig(allowed=(f"file://{tmp_path}",)), max_data_request=2 * 8 * math.prod(CHUNK)
+    )
+    with Database.open({"main": Memory.open("")}, options=options) as database:
+        app = Client(database)
+        path, answer = create(app, volumeid=f"file://{tmp_path}/em", jwtfile="", tilesize="64")
+        assert answer.status == 200, answer.text
+        assert app.get(f"{path}/raw/xy/20_20/0_0_0").status == 200
+        for far in ("raw/xy/70_20/0_0_0", "tile/xy/0/0_0_0", "raw/0_1_2/70_2_2/0_0_0/png"):
+            answer = app.get(f"{path}/{far}")
+            assert (answer.status, "maxDataRequest" in answer.text) == (400, True), answer.text
+        monkeypatch.setattr("dvidcore.datatypes.remote.googlevoxels.MAX_IMAGE", 8 * 20 * 20 - 1)
+        answer = app.get(f"{path}/raw/xy/20_20/0_0_0")
+        assert (answer.status, "too large" in answer.text) == (400, True), answer.text
 
 
 def test_a_type_that_cannot_be_read(service: BrainMapsServer, app: Client) -> None:

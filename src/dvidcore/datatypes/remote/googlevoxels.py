@@ -111,8 +111,11 @@ class GoogleVoxels(DataType):
             return None
         return brain_maps(options, key_path(settings["KeyFile"], options, "jwtfile"))
 
-    def _voxels(self, k: int, geometry: Geometry) -> Voxels:
-        """The voxels of a geometry; its coordinates start at 0."""
+    def _voxels(self, k: int, geometry: Geometry, offset: ZYX, size: ZYX) -> Voxels:
+        """The voxels of a geometry, whose coordinates start at 0, for a box of them.
+
+        BadRequest where the box touches chunks of more bytes than an answer may have.
+        """
         client, settings = self._client(), self.record.settings
         if client is not None:
             return Fetched(client, settings["VolumeID"], k, geometry)
@@ -121,7 +124,9 @@ class GoogleVoxels(DataType):
         found = volumes(options).scale(location, settings["Format"], settings["Scales"][k])
         if found.dtype != geometry.dtype or found.channels:
             raise BadGateway(f"{location.url} has changed: its voxels are of another type; create the instance anew")
-        return Moved(found)
+        moved = Moved(found)
+        moved.check(offset, size, self.database.options.max_data_request)
+        return moved
 
     def extended(self, view: View) -> dict[str, Any]:
         found, settings = ScaleMap(self.geometries), self.record.settings
@@ -193,7 +198,10 @@ class GoogleVoxels(DataType):
             return how.reply(np.zeros(plane.image(np.empty(size, np.uint8)).shape, np.uint8))
         client = self._client()
         if client is None:
-            return how.reply(plane.image(self._voxels(k, geometry).box(offset, size)))
+            total = math.prod(size) * geometry.dtype.itemsize
+            if total > MAX_IMAGE:
+                raise BadRequest(f"size: an image of {total} bytes is too large, at most {MAX_IMAGE} are allowed")
+            return how.reply(plane.image(self._voxels(k, geometry, offset, size).box(offset, size)))
         volume_id = self.record.settings["VolumeID"]
         if part == (offset, size):
             return Reply(client.image(volume_id, k, offset, size, how.options), images.CONTENT_TYPES[how.kind])
@@ -217,10 +225,8 @@ class GoogleVoxels(DataType):
         part = geometry.inside(offset, size)
         if part is None:
             return Reply(b"")
-        source = self._voxels(k, geometry)
+        source = self._voxels(k, geometry, offset, size)
         if how is None:
-            if isinstance(source, Moved):
-                source.check(offset, size, most)
             return volume.answer(source, offset, size, "" if compression == "raw" else compression)
         client = self._client()
         if client is not None and part == (offset, size):

@@ -86,6 +86,54 @@ def test_a_block_that_both_sides_changed_is_a_conflict_until_it_is_posted(world:
     world.agree(child)
 
 
+def on_body(world: World, body: int) -> list[list[int]]:
+    return sorted(one["Pos"] for one in world.get(f"ann/label/{body}"))
+
+
+def count(world: World, body: int) -> int:
+    found: int = world.get(f"sizes/count/{body}/PreSyn")["PreSyn"]
+    return found
+
+
+def test_voxels_in_conflict_put_their_elements_on_no_body_until_they_are_written(world: World) -> None:
+    one, two = sides(world)
+    block = np.empty((SIDE, SIDE, SIDE), np.uint64)
+    for node, label in ((one, 77), (two, 88)):
+        world.node = node
+        block[...] = label
+        world.write(block)
+    world.put(element((SIDE + 1, 1, 1), "PreSyn", ["b"]))
+    world.node = merged(world, one, two)
+    world.refused("GET", "seg/label/1_1_1", status=409)
+    inside = [k for k in range(6) if 16 * k < SIDE]
+    for body in (*(k + 1 for k in inside), 77, 88):
+        assert on_body(world, body) == [] and count(world, body) == 0
+    beyond = SIDE // 16 + 1
+    assert [SIDE + 1, 1, 1] in on_body(world, beyond) and count(world, beyond) == len(on_body(world, beyond))
+    assert len(world.get("ann/tag/a")) == 6 and len(world.get("ann/tag/b")) == 1
+    assert world.findings() == []
+    block[...] = 99
+    query = f"seg/raw/0_1_2/{SIDE}_{SIDE}_{SIDE}/0_0_0?mutate=true"
+    world.post(query, block.tobytes())
+    assert on_body(world, 99) == [[16 * k, 1, 1] for k in inside] and count(world, 99) == len(inside)
+    assert world.findings() == []
+
+
+def test_mappings_in_conflict_put_their_elements_on_no_body(world: World) -> None:
+    one, two = sides(world)
+    for node, target in ((one, 1), (two, 2)):
+        world.node = node
+        world.merge(target, 3)
+    world.node = merged(world, one, two)
+    assert [on_body(world, body) for body in (1, 2, 3, 4)] == [[[0, 1, 1]], [[16, 1, 1]], [], [[48, 1, 1]]]
+    assert [count(world, body) for body in (1, 2, 3, 4)] == [1, 1, 0, 1]
+    assert world.findings() == []
+    world.post("seg/merge", [1, 2])
+    reload(world, "ann")
+    assert on_body(world, 1) == [[0, 1, 1], [16, 1, 1], [32, 1, 1]] and count(world, 1) == 3
+    assert world.findings() == []
+
+
 def test_resolve_takes_blocks_of_the_first_parent(world: World) -> None:
     one, two = sides(world)
     world.put(element((2, 2, 2), "PreSyn", ["a"]))

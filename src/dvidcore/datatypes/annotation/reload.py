@@ -71,11 +71,14 @@ def write(data: Annotation, call: Call, mend: Mend, keys: Sequence[bytes], *, te
 
 
 def mend_blocks(edit: Edit, call: Call, keys: Sequence[bytes]) -> None:
-    """Gives the elements of blocks the entries that they should have, and takes others on known bodies away."""
+    """Gives the elements of blocks the entries that they should have, and takes others on known bodies away.
+
+    Elements over labels that merged versions disagree on are on no body.
+    """
     zyxs = [block_of(key) for key in keys]
     edit.load_blocks(zyxs)
     found = [(item, zyx) for zyx in zyxs for item in edit.block(zyx)]
-    bodies.relabel(edit, found, lambda voxels: bodies.at(edit.data, call, voxels))
+    bodies.relabel(edit, found, lambda voxels: bodies.agreed_at(edit.data, call, voxels))
     for item, zyx in found:
         for tag in item.tags():
             edit.tag(tag, zyx).put(item.bare)

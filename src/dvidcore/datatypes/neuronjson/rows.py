@@ -81,10 +81,11 @@ def body_of(prefix_key: bytes) -> int:
 
 
 def described(prefix_key: bytes) -> str:
-    """What a versioned row holds, in the words of clients."""
-    if prefix_key[TYPE_KEY_OFFSET - 1] == ANNOTATION:
+    """What a row holds, in the words of clients."""
+    kind = prefix_key[TYPE_KEY_OFFSET - 1]
+    if kind == ANNOTATION:
         return f"the annotation of body {body_of(prefix_key)}"
-    return f"the {text_of(prefix_key[TYPE_KEY_OFFSET:])}"
+    return f"the {text_of(prefix_key[TYPE_KEY_OFFSET:])}" if kind == SCHEMA else "what is remembered of writes"
 
 
 def pack_u64(number: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,31 @@ def test_files_of_supervoxels_that_do_not_unpack_or_have_keys_of_none_are_told(d
     assert told.count(("file", "the file 5.drc")) == 1 and ("key", f"the file {2**64 - 1}.drc") in told
     assert sum(kind == "key" and what.startswith("row ") for kind, what in told) == 4
     assert {kind for kind, _ in told} == {"file", "key"}
+
+
+def test_large_values_are_not_in_memory_together(tmp_path: Path) -> None:
+    with Database.open({"main": open_engine("leveldb", str(tmp_path))}) as database:
+        client = Client(database)
+        path = client.instance(client.repo(), "kv", Compression="none")
+        for k in range(24):
+            assert client.post(f"{path}/key/{k}", bytes(2 << 20)).status == 200
+        tracemalloc.start()
+        assert check(database).clean
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 16 << 20
+
+
+def test_rows_that_no_client_sees_have_a_name_too(database: Database) -> None:
+    """Damage of any row is told by what it holds."""
+    client = Client(database)
+    root = client.repo()
+    path = client.instance(root, "nj", "neuronjson")
+    for what in ("key/7?u=ann", "schema"):
+        assert client.post(f"{path}/{what}", {"bodyid": 7}).status == 200
+    data = client.server.instances.named(database.repo_of(root), "nj")
+    names = {data.row_name(key[:-4]) for key, _ in data.engine.scan(*instance_range(data.record.id))}
+    assert names == {"the annotation of body 7", "the schema", "what is remembered of writes"}
 
 
 def test_images_are_checked_at_all_scales_and_their_extents_noted(database: Database) -> None:

@@ -212,15 +212,26 @@ class Examination:
 
         ``what`` is shown as progress.
         """
-        stubs = self.snapshot.stubs(start, stop)
-        while chunk := list(islice(stubs, _AT_ONCE)):
+        at = start
+        while True:
+            done = 0
             try:
-                values = self.snapshot.load_many([stub for _, stub in chunk])
+                for key, value in self.snapshot.load_rows(self.snapshot.stubs(at, stop)):
+                    at = key + b"\x00"
+                    done += 1
+                    yield key, value
+                    if done == _AT_ONCE:
+                        self._progress(what, done)
+                        done = 0
+                self._progress(what, done)
+                return
             except StoreError:
+                chunk = list(islice(self.snapshot.stubs(at, stop), _AT_ONCE))
+                if not chunk:
+                    raise
                 yield from self._one_by_one(chunk)
-            else:
-                yield from ((key, value) for (key, _), value in zip(chunk, values, strict=True) if value is not None)
-            self._progress(what, len(chunk))
+                at = chunk[-1][0] + b"\x00"
+                self._progress(what, done + len(chunk))
 
     def _one_by_one(self, chunk: list[tuple[Key, Value]]) -> Iterator[tuple[Key, Value]]:
         for key, stub in chunk:

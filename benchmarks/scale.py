@@ -6,7 +6,6 @@ POST indices and POST mappings, as bulk loaders do. Times are the best of three,
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from dvidcore import labels
 from dvidcore.api.app import create_app
 from dvidcore.api.start import opened_server
 from dvidcore.config import from_folder
+from wsgi import call
 
 Ask = Callable[..., Any]
 LARGE, SMALL = 10**12, 10**13
@@ -34,25 +34,7 @@ def client(app: Any) -> Ask:
     def ask(verb: str, path: str, body: Any = b"") -> Any:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         path, _, query = path.partition("?")
-        status: list[str] = []
-        environ = {
-            "REQUEST_METHOD": verb,
-            "PATH_INFO": path,
-            "QUERY_STRING": query,
-            "CONTENT_LENGTH": str(len(data)),
-            "REMOTE_ADDR": "127.0.0.1",
-            "SERVER_NAME": "localhost",
-            "SERVER_PORT": "80",
-            "SERVER_PROTOCOL": "HTTP/1.1",
-            "wsgi.url_scheme": "http",
-            "wsgi.input": io.BytesIO(data),
-            "wsgi.errors": sys.stderr,
-        }
-        pieces = app(environ, lambda s, headers, *_: status.append(s))
-        answer = b"".join(bytes(piece) for piece in pieces)
-        if hasattr(pieces, "close"):
-            pieces.close()
-        assert status[0].startswith("200"), (status, answer[:300])
+        answer = call(app, verb, path, data, query)
         return json.loads(answer) if answer[:1] in (b"{", b"[") else answer
 
     return ask
@@ -139,8 +121,11 @@ def large_body(ask: Ask, seg: str, blocks: int, supervoxels: int) -> None:
 
 
 def main() -> None:
-    small = "--small" in sys.argv
-    folder = Path(tempfile.mkdtemp(prefix="scale-"))
+    with tempfile.TemporaryDirectory(prefix="scale-") as folder:
+        measure(Path(folder), small="--small" in sys.argv)
+
+
+def measure(folder: Path, small: bool) -> None:
     print("| request | wall ms | CPU ms |\n|---|---|---|")
     with opened_server(from_folder(folder / "bodies")) as server:
         ask = client(create_app(server))

@@ -22,7 +22,7 @@ from dvidcore.api.app import create_app
 from dvidcore.api.start import opened_server
 from dvidcore.config import from_folder
 from dvidcore.datatypes.tarsupervoxels import tar
-from test_request import call
+from wsgi import call
 
 VERTICES, EDGES = 50_000, 200_000
 SUPERVOXELS, MESH = 20_000, 2_000

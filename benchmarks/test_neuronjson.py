@@ -7,10 +7,8 @@ the store takes about a minute.
 
 from __future__ import annotations
 
-import io
 import itertools
 import random
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from dvidcore import wire
 from dvidcore.api.app import create_app
 from dvidcore.api.start import opened_server
 from dvidcore.config import from_folder
+from wsgi import call
 
 COUNT = 200_000
 BATCH = 5_000
@@ -70,25 +69,7 @@ class Served:
 
     def __call__(self, verb: str, path: str, body: bytes = b"", query: str = "") -> bytes:
         """One request; its answer, which must be a success."""
-        environ = {
-            "REMOTE_ADDR": "127.0.0.1",
-            "REQUEST_METHOD": verb,
-            "SERVER_NAME": "localhost",
-            "SERVER_PORT": "8000",
-            "SERVER_PROTOCOL": "HTTP/1.1",
-            "SCRIPT_NAME": "",
-            "PATH_INFO": path,
-            "QUERY_STRING": query,
-            "wsgi.url_scheme": "http",
-            "wsgi.errors": sys.stderr,
-            "wsgi.input": io.BytesIO(body),
-            "CONTENT_LENGTH": str(len(body)),
-        }
-        seen: list[str] = []
-        pieces = self.application(environ, lambda status, headers, error=None: seen.append(status))
-        answer = b"".join(pieces)
-        assert seen[0].startswith("200"), answer
-        return answer
+        return call(self.application, verb, path, body, query)
 
     def query(self, asked: Any, options: str = "") -> bytes:
         return self("POST", f"{self.path}/query", orjson.dumps(asked), options)

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import io
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,7 @@ import pytest
 from dvidcore.api.app import create_app
 from dvidcore.api.start import opened_server
 from dvidcore.config import from_folder
-
-Application = Any
+from wsgi import Application, call, environ
 
 
 @pytest.fixture(scope="module")
@@ -27,36 +24,6 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Applicatio
     folder: Path = tmp_path_factory.mktemp("store")
     with opened_server(from_folder(folder), admin_token="") as server:
         yield create_app(server)
-
-
-def environ(verb: str, path: str, body: bytes = b"", query: str = "") -> dict[str, Any]:
-    """The WSGI environment of a request, as waitress makes it."""
-    found = {
-        "REMOTE_ADDR": "127.0.0.1",
-        "REQUEST_METHOD": verb,
-        "SERVER_NAME": "localhost",
-        "SERVER_PORT": "8000",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "SCRIPT_NAME": "",
-        "PATH_INFO": path,
-        "QUERY_STRING": query,
-        "HTTP_HOST": "localhost:8000",
-        "wsgi.url_scheme": "http",
-        "wsgi.errors": sys.stderr,
-        "wsgi.input": io.BytesIO(body),
-    }
-    if body:
-        found["CONTENT_LENGTH"] = str(len(body))
-    return found
-
-
-def call(application: Application, verb: str, path: str, body: bytes = b"") -> bytes:
-    """One request; its answer, which must be a success."""
-    seen: list[str] = []
-    pieces = application(environ(verb, path, body), lambda status, headers, error=None: seen.append(status))
-    answer = b"".join(pieces)
-    assert seen[0].startswith("200"), answer
-    return answer
 
 
 @pytest.fixture(scope="module")

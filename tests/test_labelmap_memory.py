@@ -34,7 +34,7 @@ def planes(width: int, height: int, depth: int) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("size", [(512, 512, 256), (1024, 1024, 64)])
 def test_large_answers_and_bodies(server: ServerProcess, size: tuple[int, int, int]) -> None:
-    """512 MB of labels."""
+    """512 MB of labels, of which some 300 MB are in memory."""
     path = server.instance("labelmap", "seg")
     before = server.peak_memory()
     box = f"{'_'.join(map(str, size))}/0_0_0"
@@ -50,4 +50,4 @@ def test_large_answers_and_bodies(server: ServerProcess, size: tuple[int, int, i
             while data := answer.read(MB):
                 got += len(data)
             assert got >= least
-    assert server.peak_memory() - before < 350 * MB
+    assert server.peak_memory() - before < 450 * MB

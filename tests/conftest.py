@@ -1,4 +1,4 @@
-"""What several test modules need: a database that is thrown away."""
+"""What several test modules need: a database that is thrown away, and that no server outlives its tests."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ import pytest
 from dvidcore.repos import Database, OneStore, Repo
 from dvidcore.storage.memory import Memory
 from repo_model import again, check_consistent, opened, picture
+from server_process import ServerProcess
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_server_is_left() -> Iterator[None]:
+    yield
+    ServerProcess.kill_all()
 
 
 @pytest.fixture

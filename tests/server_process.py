@@ -12,7 +12,7 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,7 +25,12 @@ def free_port() -> int:
 
 
 class ServerProcess:
-    """``python -m dvidcore.cli COMMAND --data FOLDER``; its output goes to ``FOLDER.log``."""
+    """``python -m dvidcore.cli COMMAND --data FOLDER``; its output goes to ``FOLDER.log``.
+
+    What a test that fails leaves running is killed once the tests of its module are done (``conftest``).
+    """
+
+    running: ClassVar[list[ServerProcess]] = []
 
     def __init__(self, folder: Path, command: str = "serve", token: str = "") -> None:
         self.port = free_port()
@@ -36,6 +41,7 @@ class ServerProcess:
             self.process = subprocess.Popen(
                 [*arguments, "--http", f"localhost:{self.port}"], env=environment, stdout=log, stderr=log
             )
+        self.running.append(self)
 
     def ask(self, verb: str, path: str, body: Any = None) -> tuple[int, bytes]:
         """Status and body of an answer. Raises OSError or HTTPException where the server is not there or dies."""
@@ -86,3 +92,9 @@ class ServerProcess:
         """Ends it as an operator would; the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(120)
+
+    @classmethod
+    def kill_all(cls) -> None:
+        """Kills those that are still there."""
+        while cls.running:
+            cls.running.pop().kill()

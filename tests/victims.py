@@ -55,5 +55,8 @@ def kill_after(
                 killer.start()
     except (EOFError, OSError):
         pass
+    except BaseException:  # of ``receive``: what it was told is wrong
+        process.kill()
+        raise
     process.join()
     assert process.exitcode == -signal.SIGKILL

@@ -3,7 +3,6 @@
 import http.client
 import io
 import re
-import threading
 import time
 import urllib.request
 
@@ -106,21 +105,20 @@ def test_loading_where_only_administrators_make_repos(folder, small, monkeypatch
     assert server.stop() == 0
 
 
-def test_an_interrupted_start_is_made_good_by_the_next(folder, small):
+@pytest.mark.parametrize("at", ["/api/repo/", "/merge"])
+def test_an_interrupted_start_is_made_good_by_the_next(folder, small, at):
+    """The server dies at the first request of a kind."""
     server = ServerProcess(folder).wait_until_up()
-    client = address(server)
     other = server.instance("keyvalue", "mine").split("/")[3]
 
-    def give_up():
-        with pytest.raises((OSError, http.client.HTTPException)):
-            demo.load(client, console(), small)
+    class Interrupted(demo.Client):
+        def post(self, path, body):
+            if at in path:
+                server.kill()
+            return super().post(path, body)
 
-    loading = threading.Thread(target=give_up)
-    loading.start()
-    while len(server.json("/api/repos/info")) < 2:
-        time.sleep(0.005)
-    server.kill()
-    loading.join()
+    with pytest.raises((OSError, http.client.HTTPException)):
+        demo.load(Interrupted(address(server).url), console(), small)
 
     demo.remove_unfinished(from_folder(folder))
     server = ServerProcess(folder).wait_until_up()

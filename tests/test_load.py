@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -333,20 +334,34 @@ def test_a_server_that_is_away_is_waited_for(monkeypatch):
 # -- going on ---------------------------------------------------------------------------------------------------------
 
 
-def start(*arguments: object) -> subprocess.Popen[bytes]:
+def start(*arguments: object, command: Sequence[str] = ("-m", "dvidcore.cli")) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    command = [sys.executable, "-m", "dvidcore.cli", "load", *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    whole = [sys.executable, *command, "load", *map(str, arguments)]
+    return subprocess.Popen(whole, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
-def killed_after(boxes: int, process: subprocess.Popen[bytes], folder: Path) -> int:
-    """Kills a load when it has stored some boxes; answers how many its state file knows."""
-    deadline = time.monotonic() + 120
-    lines = 0
-    while process.poll() is None and lines < boxes + 1 and time.monotonic() < deadline:
-        lines = sum(file.read_bytes().count(b"\n") for file in folder.glob("*.state"))
-    process.send_signal(signal.SIGKILL)
-    _, errors = process.communicate()
+KILLED = """
+import os, signal, sys
+from dvidcore.cli import main
+from dvidcore.loading import progress
+
+boxes = int(sys.argv.pop(1))
+
+class Mortal(progress.Progress):
+    def add(self, number):
+        super().add(number)
+        if len(self.done) >= boxes:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+progress.Progress = Mortal
+main()
+"""
+
+
+def killed_after(boxes: int, arguments: Sequence[object], folder: Path) -> int:
+    """A load that is killed once it has noted some boxes, while others are written; how many its state file knows."""
+    process = start(*arguments, command=["-c", KILLED, str(boxes)])
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL, errors.decode()
     (state,) = folder.glob("*.state")
     return len(state.read_text().split("\n")) - 2
@@ -364,7 +379,7 @@ def test_a_killed_load_has_no_half_boxes_and_goes_on(folder, typename):
     low = (-7, 3, 9)
     arguments = ("in.npy", "--to", "store", "--instance", "data", "--create", typename, "--offset", "9,3,-7")
     arguments += ("--set", "BlockSize=64,64,32", "--box", 1)
-    known = killed_after(3, start(*arguments), folder)
+    known = killed_after(3, arguments, folder)
     assert known >= 3
     found = stored(at(volume, low))
     half = total = 0
@@ -381,7 +396,7 @@ def test_a_killed_load_has_no_half_boxes_and_goes_on(folder, typename):
     assert half == 0 and total > 0
     for more in (9, None):
         if more is not None:
-            known = killed_after(known + more, start(*arguments), folder)
+            known = killed_after(known + more, arguments, folder)
             continue
         process = start(*arguments)
         _, output = process.communicate(timeout=120)

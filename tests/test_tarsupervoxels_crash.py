@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,7 +18,7 @@ from dvidcore.storage import open_engine
 from dvidcore.storage.keys import prefix_range
 from repo_model import Failing, again
 from server_process import ServerProcess
-from victims import forkserver
+from victims import kill_after
 
 NUMBERS = range(1, 41)
 
@@ -91,6 +89,7 @@ def victim(folder: Path, path: str, step: int, pipe: Connection) -> None:
     """Loads step after step."""
     with Database.open({"main": open_engine("leveldb", str(folder))}) as database:
         client = Client(database)
+        pipe.send(("ready",))
         while True:
             step += 1
             pipe.send(("begin", step))
@@ -99,38 +98,30 @@ def victim(folder: Path, path: str, step: int, pipe: Connection) -> None:
 
 
 def test_a_process_is_killed_while_it_loads(tmp_path: Path) -> None:
-    rng, sent = random.Random(1), 0
-    with Database.open({"main": open_engine("leveldb", str(tmp_path / "db"))}) as database:
+    """Each load is there whole or not at all, and the log has a record of those that are there."""
+    rng, folder = random.Random(1), tmp_path / "db"
+    sent = last = loads = 0
+    with Database.open({"main": open_engine("leveldb", str(folder))}) as database:
         path = create(database)
-    acknowledged = []
-    for _ in range(15):
-        ours, theirs = (context := forkserver()).Pipe(duplex=False)
-        process = context.Process(target=victim, args=(tmp_path / "db", path, sent, theirs))
-        process.start()
-        theirs.close()
-        killer = threading.Timer(rng.uniform(0, 0.1), process.kill)
-        acknowledged = acknowledged[-1:]
-        try:
-            while True:
-                kind, step = ours.recv()
-                if kind == "begin":
-                    sent = step
-                    if killer.ident is None:
-                        killer.start()
-                else:
-                    acknowledged.append(step)
-        except (EOFError, OSError):
-            pass
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
-        with Database.open({"main": open_engine("leveldb", str(tmp_path / "db"))}) as database:
+
+    def receive(kind: str, step: int) -> bool:
+        nonlocal sent, last, loads
+        if kind == "begin":
+            sent = step
+            return False
+        last, loads = step, loads + 1
+        return True
+
+    for kill in range(15):
+        kill_after(victim, (folder, path, sent), receive, rng.uniform(0, 0.1), kill % 2 == 0)
+        with Database.open({"main": open_engine("leveldb", str(folder))}) as database:
             (content,) = found(database, path)
-            possible = {acknowledged[-1] if acknowledged else 0, sent}
-            assert content in {b"%08d" % step * 375 if step else b"" for step in possible}
-            assert logged(database, path) == (int(content[:8]) if content else 0) or sent > len(acknowledged)
-            if content:
-                acknowledged.append(int(content[:8]))
-    assert sent > 15
+            stored = int(content[:8] or b"0")
+            assert stored in (last, sent)
+            assert content == (b"%08d" % stored * 375 if stored else b"")
+            last, loads = stored, loads + (stored > last)
+            assert logged(database, path) == loads
+    assert loads >= 8
 
 
 @pytest.mark.parametrize("processes", [1, 2])

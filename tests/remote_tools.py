@@ -156,10 +156,10 @@ def serving(server: FileServer) -> Iterator[FileServer]:
 
 
 @contextmanager
-def client(**settings: Any) -> Iterator[Client]:
+def client(store: Memory | None = None, **settings: Any) -> Iterator[Client]:
     """An application whose ``[remote]`` is as given, over a database in memory."""
     options = DatabaseOptions(remote=RemoteConfig(**settings))
-    with Database.open({"main": Memory.open("")}, options=options) as database:
+    with Database.open({"main": store or Memory.open("")}, options=options) as database:
         yield Client(database)
 
 

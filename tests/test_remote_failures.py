@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import pytest
 
 from apiclient import Client
 from dvidcore.datatypes.remote import waiting
+from dvidcore.storage.memory import Memory
 from remote_tools import OFFSET, Files, FileServer, Remote, client, expected, precomputed, serving, write
 
 SHAPE = (70, 50, 40)
@@ -37,9 +38,8 @@ def server(tmp_path: Path) -> Iterator[FileServer]:
         yield server
 
 
-def reader(server: FileServer, failure: int | str, timeout: float = 1) -> AbstractContextManager[Client]:
-    """A client that waits no longer than a test of its patience needs."""
-    return client(allowed=(server.url,), timeout=timeout if failure == "stall" else 20, retries=1)
+def reader(server: FileServer, timeout: float = 120, store: Memory | None = None) -> AbstractContextManager[Client]:
+    return client(store, allowed=(server.url,), timeout=timeout, retries=1)
 
 
 def create(app: Client, uuid: str, url: str) -> tuple[int, str]:
@@ -61,29 +61,32 @@ def create(app: Client, uuid: str, url: str) -> tuple[int, str]:
 def test_reads_say_what_failed_and_go_on_when_it_works_again(
     server: FileServer, failure: int | str, status: int, text: str
 ) -> None:
-    with reader(server, failure) as app:
+    """What stalls is asked for by one who waits for a second, what works by one who waits as long as it takes."""
+    store = Memory.open("")
+    with reader(server, store=store) as app:
         remote = Remote(app, f"{server.url}/raw")
         server.failure = failure
         paths = PATHS[:2] if failure == "stall" else PATHS
-        with ThreadPoolExecutor(len(paths)) as pool:
-            answers = list(pool.map(remote.get, paths))
-        for path, answer in zip(paths, answers, strict=True):
-            assert answer.status == status, (path, answer.text)
-            assert text in answer.text
-            assert "127.0.0.1" in answer.text
-            assert len(answer.text) < 1000
-        assert remote.get("info").status == 200
-        assert app.get("/api/repos/info").status == 200
-        server.failure = ""
-        server.released.set()
-        # A read of a chunk that is being fetched for another read has the end of that one, which may still be a failure.
-        while remote.get(BOX).status != 200:
-            pass
-        assert (remote.box(OFFSET, SHAPE) == expected(GRAY, OFFSET, OFFSET, SHAPE)).all()
+        with reader(server, 1, store) if failure == "stall" else nullcontext(app) as asking:
+            with ThreadPoolExecutor(len(paths)) as pool:
+                answers = list(pool.map(lambda path: asking.get(f"{remote.path}/{path}"), paths))
+            for path, answer in zip(paths, answers, strict=True):
+                assert answer.status == status, (path, answer.text)
+                assert text in answer.text
+                assert "127.0.0.1" in answer.text
+                assert len(answer.text) < 1000
+            assert asking.get(f"{remote.path}/info").status == 200
+            assert asking.get("/api/repos/info").status == 200
+            server.failure = ""
+            server.released.set()
+            # A read of a chunk that is being fetched for another read has the end of that, which may still be a failure.
+            while asking.get(f"{remote.path}/{BOX}").status != 200:
+                pass
+            assert (remote.box(OFFSET, SHAPE) == expected(GRAY, OFFSET, OFFSET, SHAPE)).all()
 
 
 def test_absent_chunks_are_zero(server: FileServer) -> None:
-    with reader(server, 404) as app:
+    with reader(server) as app:
         remote = Remote(app, f"{server.url}/raw")
         server.failure = 404
         assert not remote.box(OFFSET, SHAPE).any()
@@ -92,7 +95,7 @@ def test_absent_chunks_are_zero(server: FileServer) -> None:
 @pytest.mark.parametrize(("failure", "status"), [(500, 502), (403, 502), ("stall", 504), (404, 400)])
 def test_a_volume_that_cannot_be_reached_is_not_created(server: FileServer, failure: int | str, status: int) -> None:
     server.failure = failure
-    with reader(server, failure, timeout=0.1) as app:
+    with reader(server, 0.1 if failure == "stall" else 120) as app:
         uuid = app.repo()
         found, text = create(app, uuid, f"{server.url}/raw")
         assert found == status, text
@@ -100,7 +103,7 @@ def test_a_volume_that_cannot_be_reached_is_not_created(server: FileServer, fail
 
 
 def test_nobody_listens() -> None:
-    with client(allowed=("http://127.0.0.1:1",), timeout=20, retries=1) as app:
+    with client(allowed=("http://127.0.0.1:1",), timeout=120, retries=1) as app:
         status, text = create(app, app.repo(), "http://127.0.0.1:1/raw")
         assert status == 502, text
 
@@ -116,14 +119,14 @@ def test_redirects_are_not_followed(server: FileServer, tmp_path: Path) -> None:
             self.end_headers()
 
     handler = partial(Elsewhere, directory=str(tmp_path))
-    with serving(FileServer(tmp_path, handler)) as other, client(allowed=(other.url,), timeout=20) as app:
+    with serving(FileServer(tmp_path, handler)) as other, client(allowed=(other.url,), timeout=120) as app:
         status, text = create(app, app.repo(), f"{other.url}/raw")
         assert (status, "302" in text) == (502, True), text
     assert not server.asked
 
 
 def test_a_volume_that_changed_its_type_is_refused(server: FileServer, tmp_path: Path) -> None:
-    with client(allowed=(server.url,), timeout=20, recheck=1e-9) as app:
+    with client(allowed=(server.url,), timeout=120, recheck=1e-9) as app:
         remote = Remote(app, f"{server.url}/raw")
         other = GRAY.astype(np.uint16)[..., None]
         write(precomputed(other), other, tmp_path / "raw")
@@ -134,7 +137,7 @@ def test_a_volume_that_changed_its_type_is_refused(server: FileServer, tmp_path:
 def test_a_service_that_hangs_leaves_threads_for_others(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Places for those who wait are fewer than the server's threads; once they are taken, others are refused."""
     monkeypatch.setattr(waiting, "PATIENCE", 0.3)
-    with client(allowed=(server.url,), timeout=20, concurrency=3, retries=20) as app:
+    with client(allowed=(server.url,), timeout=120, concurrency=3, retries=20) as app:
         remote = Remote(app, f"{server.url}/raw")
         kv = app.instance(app.repo(), "kv")
         server.failure = "stall"

@@ -143,7 +143,7 @@ def app(service: BrainMapsServer, tmp_path: Path) -> Iterator[Client]:
     (keys / "other.json").write_text("{}")
     (keys / "bad.json").write_text(json.dumps(key | {"private_key": "-----"}))
     (tmp_path / "outside.json").write_text(json.dumps(key))
-    with client(brainmaps_url=f"{service.url}/v1", key_folder=keys, timeout=20, concurrency=3) as app:
+    with client(brainmaps_url=f"{service.url}/v1", key_folder=keys, timeout=120, concurrency=3) as app:
         yield app
 
 
@@ -309,15 +309,13 @@ def test_failures(app: Client, service: BrainMapsServer, failure: int | str, sta
     assert app.get(f"{em}/raw/0_1_2/10_9_8/5_6_7").status == 200
 
 
-def test_a_service_that_sends_a_byte_now_and_then(app: Client, service: BrainMapsServer) -> None:
+def test_a_service_that_sends_a_byte_now_and_then(app: Client, service: BrainMapsServer, em: str) -> None:
     """The time-out is that of the whole answer."""
     options = app.server.database.options
     options = replace(options, remote=replace(options.remote, timeout=1.0))
-    with Database.open({"main": Memory.open("")}, options=options) as database:
-        impatient = Client(database)
-        em = create(impatient)[0]
+    with Database.open(app.server.database.stores, options=options) as database:
         service.failure = "drip"
-        answer = impatient.get(f"{em}/raw/0_1_2/10_9_8/5_6_7")
+        answer = Client(database).get(f"{em}/raw/0_1_2/10_9_8/5_6_7")
         assert (answer.status, "did not answer within 1 seconds" in answer.text) == (504, True), answer.text
 
 

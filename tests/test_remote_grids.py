@@ -135,7 +135,7 @@ def test_jpeg(tmp_path: Path) -> None:
 def test_a_volume_that_cannot_be_opened_is_unavailable(folder: Path) -> None:
     with serving(FileServer(folder.parent)) as server:
         grid = GridConfig("emdata", f"{server.url}/em")
-        with client(allowed=(grid.url,), grids=(grid,), timeout=20, retries=1, recheck=1e-9) as app:
+        with client(allowed=(grid.url,), grids=(grid,), timeout=120, retries=1, recheck=1e-9) as app:
             server.failure = 500
             assert create(app).status == 502
             server.failure = ""
@@ -158,7 +158,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def configured(url: str, more: str = "") -> config.Config:
     text = f'[store.main]\nengine = "memory"\n[store.emdata]\nengine = "ngprecomputed"\nref = "{url}"\n{more}'
-    return config.parse(text + "\n[remote]\ntimeout = 5\nretries = 1\n", Path("/"))
+    return config.parse(text + "\n[remote]\ntimeout = 60\nretries = 1\n", Path("/"))
 
 
 class Started(Client):

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import queue
 import threading
-import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from apiclient import Client
+from dvidcore.api import memory
 from dvidcore.api.memory import LARGE, Trimmer, keep_memory
 from dvidcore.repos import Database
 
 
-def test_trims_once_after_a_burst() -> None:
-    trimmed: list[float] = []
-    trimmer = Trimmer(lambda: trimmed.append(time.monotonic()), quiet=0.5)
-    for _ in range(6):
+def test_trims_once_after_a_burst(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of the trimmer stands still until the test lets a quiet time pass."""
+    pauses: queue.SimpleQueue[float] = queue.SimpleQueue()
+    passed: queue.SimpleQueue[None] = queue.SimpleQueue()
+    trimmed: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def sleep(seconds: float) -> None:
+        pauses.put(seconds)
+        passed.get()
+
+    monkeypatch.setattr(memory, "time", SimpleNamespace(sleep=sleep))
+    trimmer = Trimmer(lambda: trimmed.put(None), quiet=0.5)
+    for _ in range(2):
         trimmer.used()
-        time.sleep(0.05)
-    last = time.monotonic()
-    while not trimmed:
-        time.sleep(0.01)
-    time.sleep(0.7)
-    assert len(trimmed) == 1
-    assert trimmed[0] >= last - 0.05
-    trimmer.used()
-    while len(trimmed) < 2:
-        time.sleep(0.01)
+        for _ in range(6):
+            assert pauses.get(timeout=120) == 0.5
+            trimmer.used()  # before the quiet time is over, so another one begins
+            passed.put(None)
+        assert pauses.get(timeout=120) == 0.5
+        assert trimmed.empty()
+        passed.put(None)
+        trimmed.get(timeout=120)
+    assert pauses.empty() and trimmed.empty()
 
 
 def test_nothing_runs_without_large_requests(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from server_process import ROOT, free_port
+
 KIT = ROOT.parent / "shared" / "conformance" / "kit.py"
 TOKEN = "secret"
 DEFAULT = (
@@ -39,14 +39,7 @@ DEFAULT = (
 )
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
-
-
-def wait_until_up(url: str, server: subprocess.Popen[bytes], seconds: float = 30) -> None:
+def wait_until_up(url: str, server: subprocess.Popen[bytes], seconds: float = 120) -> None:
     """Returns when the server answers; raises where it ends or does not within the time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -106,7 +106,7 @@ class Probe(DataType):
     def post_wait(self, call: Call) -> None:
         """Waits until it is told."""
         self.calls.append(call)
-        self.hold.wait(10)
+        self.hold.wait(120)
 
     @endpoint("POST", "write")
     def post_write(self, call: Call) -> None:

@@ -49,7 +49,7 @@ def test_a_deletion_ends_exactly_at_its_neighbours(first_id: int) -> None:
         assert [r.id - first_id for r in (before, gone, after)] == [0, 1, 2]
         kept = [row for row in engine.scan(DATA, LOG + b"\xff" * 20) if int.from_bytes(row[0][1:5], "big") != gone.id]
         db.delete_instance(repo, "gone")
-        assert db.wait_for_deletions(10)
+        assert db.wait_for_deletions(120)
         assert list(engine.scan(DATA, LOG + b"\xff" * 20)) == kept
         assert (rows(engine, before), rows(engine, gone), rows(engine, after)) == (60, 0, 60)
         assert records_left(engine) == 0
@@ -60,7 +60,7 @@ def test_many_neighbours_in_any_order(db: Database) -> None:
     made = filled(db, repo, *(f"i{n}" for n in range(20)), count=8)
     for record in made[1::2]:
         db.delete_instance(repo, record.name)
-    assert db.wait_for_deletions(10)
+    assert db.wait_for_deletions(120)
     assert [rows(db.stores["main"], record) for record in made] == [16, 0] * 10
 
 
@@ -69,7 +69,7 @@ def test_a_deletion_in_several_batches(db: Database, monkeypatch: pytest.MonkeyP
     repo = db.new_repo()
     a, b = filled(db, repo, "a", "b", count=50)
     db.delete_instance(repo, "a")
-    assert db.wait_for_deletions(10)
+    assert db.wait_for_deletions(120)
     assert (rows(db.stores["main"], a), rows(db.stores["main"], b)) == (0, 100)
 
 
@@ -82,7 +82,7 @@ def test_a_name_is_free_at_once_and_the_new_instance_empty(db: Database) -> None
     assert new.id > old.id and new.data_uuid != old.data_uuid
     assert get(db, new, repo.dag.root, "key00000") is None
     put(db, new, repo.dag.root, x=b"x")
-    assert db.wait_for_deletions(10)
+    assert db.wait_for_deletions(120)
     assert get(db, new, repo.dag.root, "x") == b"x"
     assert 'Delete data instance "kv"' in repo.log[-2]
 
@@ -103,7 +103,7 @@ def test_the_data_of_a_deleted_repo_goes(db: Database) -> None:
     gone = filled(db, repo, "a", "b")
     (kept,) = filled(db, other, "a")
     db.delete_repo(repo)
-    assert db.wait_for_deletions(10)
+    assert db.wait_for_deletions(120)
     assert [rows(db.stores["main"], record) for record in [*gone, kept]] == [0, 0, 60]
     assert records_left(db.stores["main"]) == 0
 
@@ -120,12 +120,12 @@ def test_a_deletion_that_is_interrupted_is_finished_at_the_next_start(
     before, gone, after = filled(db, repo, "before", "gone", "after")
     engine.left = writes
     db.delete_instance(repo, "gone")
-    complete = db.wait_for_deletions(10)
+    complete = db.wait_for_deletions(120)
     engine.left = None
     assert complete == (rows(engine, gone) == 0 and records_left(engine) == 0)
     restarted = again(db)
     assert sorted(restarted.repos[repo.root].instances) == ["after", "before"]
-    assert restarted.wait_for_deletions(10)
+    assert restarted.wait_for_deletions(120)
     assert (rows(engine, before), rows(engine, gone), rows(engine, after)) == (60, 0, 60)
     assert records_left(engine) == 0
 
@@ -163,7 +163,7 @@ def test_closing_interrupts_a_deletion_and_the_next_start_goes_on(monkeypatch: p
     closing.join()
     assert rows(engine, gone) == 59  # one batch was under way
     restarted = again(db)
-    assert restarted.wait_for_deletions(10)
+    assert restarted.wait_for_deletions(120)
     assert rows(engine, gone) == records_left(engine) == 0
 
 
@@ -174,7 +174,7 @@ def test_a_read_only_database_deletes_nothing() -> None:
     (gone,) = filled(db, repo, "gone")
     engine.left = 1
     db.delete_instance(repo, "gone")
-    db.wait_for_deletions(10)
+    db.wait_for_deletions(120)
     engine.left = None
     with Database.open({"main": engine}, read_only=True) as reader:
         assert reader.wait_for_deletions(0)
@@ -192,11 +192,11 @@ def test_the_record_waits_for_a_store_that_is_not_configured(caplog: pytest.LogC
     (gone,) = filled(db, repo, "gone")
     data.left = 0
     db.delete_instance(repo, "gone")
-    assert not db.wait_for_deletions(10)
+    assert not db.wait_for_deletions(120)
     data.left = None
     without = Database.open({"main": main})
-    assert without.wait_for_deletions(10)
+    assert without.wait_for_deletions(120)
     assert 'store "data" is not configured' in caplog.text
     assert records_left(main) == 1 and rows(data, gone) == 60
-    assert again(db).wait_for_deletions(10)
+    assert again(db).wait_for_deletions(120)
     assert records_left(main) == rows(data, gone) == 0

@@ -31,7 +31,7 @@ def downres(target: Volume, body: Any) -> dict[str, Any]:
     repo, _ = client.server.database.resolve(target.uuid)
     instance = client.server.instances.named(repo, target.name)
     assert isinstance(instance, ImageBlock)
-    assert instance.downres.wait(60)
+    assert instance.downres.wait(120)
     known: dict[str, Any] = target.get("downres").json()
     assert known["State"] == "done", known
     return known

@@ -66,7 +66,7 @@ class Tiled:
         answer = self.client.post(f"{self.path}/generate{query}", levels)
         assert answer.status == 200, answer.text
         assert answer.json()["State"] == "running"
-        assert self.instance().generation.wait(60)
+        assert self.instance().generation.wait(120)
         known: dict[str, Any] = self.client.get(f"{self.path}/generate").json()
         return known
 
@@ -265,7 +265,7 @@ def test_a_committed_version_gets_no_tiles(client: Client) -> None:
     path = tiled.path.replace(tiled.uuid, child)
     answer = client.post(f"{path}/generate?planes=xy", LEVELS)
     assert answer.json()["Version"] == child
-    assert tiled.instance().generation.wait(60)
+    assert tiled.instance().generation.wait(120)
     assert any("generate" in line for line in client.get(f"/api/node/{child}/log").json()["log"])
     assert tiled.stored()
 

@@ -96,7 +96,7 @@ def test_writes_beside_a_generation(client: Client) -> None:
     assert answer.status == 200
     writer.start()
     writer.join()
-    assert tiled.instance().generation.wait(60)
+    assert tiled.instance().generation.wait(120)
     tiled.voxels = pictures[-1]
     assert tiled.check(everywhere(tiled)) > 100
 
@@ -120,7 +120,7 @@ def test_below_a_merge_no_tile_lacks_the_changes_of_one_side(client: Client) -> 
         put(tiled, noise(at[2], (16, 16, 16)), at)
     answer = client.post(f"{tiled.path}/generate", LEVELS)  # side b has its tiles again, without a's voxels
     assert answer.status == 200
-    assert tiled.instance().generation.wait(60)
+    assert tiled.instance().generation.wait(120)
     for side in sides:
         client.commit(side)
     answer = client.post(f"/api/repo/{root}/merge", {"mergeType": "conflict-free", "parents": sides})

@@ -360,7 +360,7 @@ def test_others_write_while_a_mutation_that_was_overtaken_computes_again(world: 
         elif len(tries) == 2:
             other = threading.Thread(target=ask, args=(world, world.label, "post_nextlabel"), kwargs={"count": 1})
             other.start()
-            other.join(20)
+            other.join(120)
             assert not other.is_alive()
         attempt.map(np.array([8], np.uint64), np.array([9], np.uint64))
 

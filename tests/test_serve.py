@@ -22,16 +22,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dvidcore.cli import cli
+from server_process import ROOT, free_port
 
-ROOT = Path(__file__).resolve().parents[1]
 MB = 1 << 20
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
 
 
 class Running:
@@ -75,7 +68,7 @@ class Running:
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
         self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=40)
+        out, err = self.process.communicate(timeout=120)
         return self.process.returncode, out, err
 
 

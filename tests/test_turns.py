@@ -77,7 +77,7 @@ def test_nobody_else_is_there_with_who_is_alone():
 
     threads = [started(lambda k=k: work(k)) for k in range(6)]
     for thread in threads:
-        thread.join(20)
+        thread.join(120)
         assert not thread.is_alive()
     assert set(seen) == {1}
 

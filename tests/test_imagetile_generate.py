@@ -179,8 +179,11 @@ def test_generated_tiles_are_the_same(client: Client, offset: tuple[int, int, in
 @settings(max_examples=10, deadline=None)
 @given(st.data())
 def test_any_specification(data: st.DataObject) -> None:
-    draw = data.draw
-    client = Client(Database.open({"main": Memory.open("")}, OneStore("main")))
+    with Database.open({"main": Memory.open("")}, OneStore("main")) as database:
+        check_any_specification(Client(database), data.draw)
+
+
+def check_any_specification(client: Client, draw: Any) -> None:
     levels, resolution = {}, [4, 4, 4]
     for k in range(draw(st.integers(1, 4))):
         size = [draw(st.integers(3, 30)) for _ in range(3)]

@@ -445,6 +445,8 @@ def test_workers_stop_at_the_first_failure():
         begun.append(k)
         if k == 3:
             raise ValueError("three")
+        if k > 3:
+            time.sleep(0.05)  # the other thread gets to say that it has failed
         return k
 
     with Workers(2) as workers:

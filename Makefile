@@ -63,7 +63,9 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 
 docs: $(VENV)/.test
-	$(BIN)/python -m dvidcore.api.openapi > docs/http-api.md
+	mkdir -p build
+	$(BIN)/python -m dvidcore.api.openapi > build/http-api.md
+	mv build/http-api.md docs/http-api.md
 
 clean:
 	rm -rf build dist demo-data $(VENV) src/*.egg-info

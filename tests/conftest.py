@@ -1,12 +1,14 @@
-"""What several test modules need: a database that is thrown away, and that no server outlives its tests."""
+"""What several test modules need: stores and databases that are thrown away, and that no server outlives its tests."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from dvidcore.repos import Database, OneStore, Repo
+from dvidcore.storage import Engine, open_engine
 from dvidcore.storage.memory import Memory
 from repo_model import again, check_consistent, opened, picture
 from server_process import ServerProcess
@@ -16,6 +18,13 @@ from server_process import ServerProcess
 def no_server_is_left() -> Iterator[None]:
     yield
     ServerProcess.kill_all()
+
+
+@pytest.fixture(params=["leveldb", "lmdb", "memory"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """An empty store of each kind."""
+    with open_engine(request.param, str(tmp_path / "db")) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from dvidcore.repos import Database, OneStore
 from dvidcore.storage import keys, open_engine
 from image_client import Volume, noise, xyz
 from server_process import ServerProcess
+from side_by_side import run
 
 SIDE = 64
 BOX = (SIDE, SIDE, SIDE)
@@ -24,25 +25,6 @@ def client(request, tmp_path):
     engine = open_engine(request.param, str(tmp_path / "store"))
     with Database.open({"main": engine}, OneStore("main")) as database:
         yield Client(database)
-
-
-def run(*tasks):
-    """Runs tasks side by side and raises what the first of them raised."""
-    errors = []
-
-    def guarded(task):
-        try:
-            task()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(task,)) for task in tasks]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
 
 
 def test_readers_see_whole_requests_only(client):

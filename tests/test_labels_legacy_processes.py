@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,27 +10,9 @@ import numpy as np
 from dvidcore.repos import Database
 from dvidcore.storage import open_engine
 from legacy_labels import Legacy, Volume, cells, pack, runs_of
+from side_by_side import run
 
 SHAPE = (32, 32, 32)
-
-
-def run(*tasks: Callable[[], None]) -> None:
-    """Side by side; raises what one of them raises."""
-    failed: list[Exception] = []
-
-    def guarded(task: Callable[[], None]) -> None:
-        try:
-            task()
-        except Exception as e:
-            failed.append(e)
-
-    threads = [threading.Thread(target=guarded, args=(task,)) for task in tasks]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for error in failed:
-        raise error
 
 
 def checked(folder: Path, root: str) -> None:

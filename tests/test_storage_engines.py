@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,6 @@ from dvidcore.storage.engine import Snapshot
 KINDS = ["leveldb", "lmdb", "memory"]
 PERSISTENT = ["leveldb", "lmdb"]
 TOP = b"\xff" * 8
-
-
-@pytest.fixture(params=KINDS)
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    with open_engine(request.param, str(tmp_path / "db")) as opened:
-        yield opened
 
 
 def put(engine: Engine, **values: bytes) -> None:

@@ -7,37 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from dvidcore import errors
 from dvidcore.storage import Batch, Engine, engine_names, open_engine
-from dvidcore.storage.engine import Snapshot
 from dvidcore.storage.format import FORMAT, FORMAT_KEY, check_format
-
-KINDS = ["leveldb", "lmdb", "memory"]
-PERSISTENT = ["leveldb", "lmdb"]
-TOP = b"\xff" * 8
-
-
-@pytest.fixture(params=KINDS)
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    with open_engine(request.param, str(tmp_path / "db")) as opened:
-        yield opened
-
-
-def put(engine: Engine, **values: bytes) -> None:
-    batch = Batch()
-    for key, value in values.items():
-        batch.put(key.encode(), value)
-    engine.write(batch)
-
-
-def rows(reader: Engine | Snapshot, start: bytes = b"", stop: bytes = TOP, reverse: bool = False) -> list[Any]:
-    return [(key, bytes(value)) for key, value in reader.scan(start, stop, reverse=reverse)]
+from test_storage_engines import KINDS, PERSISTENT, put, rows
 
 
 @pytest.mark.parametrize("kind", PERSISTENT)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -58,12 +58,6 @@ class Failing(Engine):
 
     def close(self) -> None:
         self.engine.close()
-
-
-@pytest.fixture(params=["leveldb", "lmdb", "memory"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    with open_engine(request.param, str(tmp_path / "db")) as opened:
-        yield opened
 
 
 def content(engine: Engine) -> dict[bytes, bytes]:

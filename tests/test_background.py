@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 import pytest
 
 from dvidcore.datatypes.background import Progress, Task
+from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.registry import Instances
+from dvidcore.datatypes.reloading import Reloads
 from dvidcore.errors import Conflict, StoreError
 from dvidcore.repos import Database, OneStore
 from dvidcore.storage.engine import Batch, Key
+from dvidcore.storage.keys import data_prefix
 from dvidcore.storage.memory import Memory
 
 
@@ -83,3 +86,24 @@ def test_what_could_not_begin_can_begin_later(engine: Store, task: Task) -> None
     assert task.known() == {"State": "none"}
     task.start({}, 1, lambda progress: progress.advance())
     assert task.wait(120) and (task.known()["State"], task.known()["Done"]) == ("done", 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(StoreError("the disk is full"), "the disk is full"), (KeyError("/a/path"), "internal error")]
+)
+def test_a_reload_that_failed_says_why_and_nothing_of_the_server(engine: Store, error: Exception, said: str) -> None:
+    with Database.open({"main": engine}, OneStore("main")) as database:
+        repo = database.new_repo("test")
+        config = {"typename": "keyvalue", "dataname": "kv"}
+        data = Instances(database).create(repo, repo.dag.root, config, admin=True)
+
+        def work(call: Call, stop: threading.Event) -> bool:
+            raise error
+
+        reloads = Reloads(data, data_prefix(data.record.id, 0x41), work)
+        reloads.start(repo.dag.root.id)
+        assert reloads.wait(repo.dag.root.id, 120)
+        with engine.snapshot() as snapshot:
+            state = reloads.state(snapshot, repo.dag.root.id)
+        assert state is not None and state["State"] == "failed"
+        assert said in state["Error"] and "/a/path" not in state["Error"]

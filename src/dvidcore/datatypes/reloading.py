@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from dvidcore.datatypes.call import Call
+from dvidcore.errors import DvidError
 from dvidcore.mutations import log as mutation_log
 from dvidcore.storage.engine import Batch, Snapshot
 from dvidcore.storage.keys import prefix_range, version_bytes, version_of
@@ -84,7 +85,8 @@ class Reloads:
                     return
             except Exception as e:  # whatever it is: changes must not be refused for ever
                 log.exception('reload of "%s" at version %s', data.record.name, node.uuid)
-                failed = {"State": "failed", "Ended": mutation_log.timestamp(), "Error": str(e)}
+                said = str(e) if isinstance(e, DvidError) else "internal error of the server; its log says more"
+                failed = {"State": "failed", "Ended": mutation_log.timestamp(), "Error": said}
                 done.put(self.key(version), orjson.dumps(failed))
             finally:
                 call.close()

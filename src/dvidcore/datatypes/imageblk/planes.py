@@ -50,6 +50,14 @@ def parse_dims(text: str) -> Plane | None:
     return plane
 
 
+def plane_of(text: str, name: str = "dims") -> Plane:
+    """The plane of a slice by any of its names; BadRequest for a volume and for what is no plane."""
+    plane = parse_dims(text)
+    if plane is None:
+        raise BadRequest(f'{name}: "{text[:40]}" is a volume; only slices, xy, xz or yz, are allowed here')
+    return plane
+
+
 def parse_volume(size: str, offset: ZYX) -> ZYX:
     """``"dx_dy_dz"`` of a box that starts at ``offset`` and must not leave int32."""
     box = parse_size(size, "size")

@@ -21,7 +21,7 @@ from dvidcore.datatypes.imagetile import pictures
 from dvidcore.datatypes.imagetile.generating import Generating
 from dvidcore.datatypes.imagetile.levels import Level
 from dvidcore.datatypes.imagetile.source import Volume
-from dvidcore.datatypes.imagetile.tiles import drawn, plane_of
+from dvidcore.datatypes.imagetile.tiles import drawn
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX, check_box
 from dvidcore.storage.versioned import View
@@ -58,7 +58,7 @@ class ImageTile(Generating):
         Its pixels are those of the Source, a uint8blk, uint16blk or rgba8blk (uint8 without one). Missing tiles are
         zeros, or cut from the Source where the instance is synced with it.
         """
-        axes = plane_of(plane)
+        axes = planes.plane_of(plane, "plane")
         kind, quality = images.parse_format(format)
         width, height = planes.parse_image(size)
         level = self.levels()[0]
@@ -74,7 +74,7 @@ class ImageTile(Generating):
 
         ``width_height`` are pixels of the finer resolution of the plane.
         """
-        axes = plane_of(plane)
+        axes = planes.plane_of(plane, "plane")
         kind, quality = images.parse_format(format)
         width, height = planes.parse_image(size)
         level = self.levels()[0]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dvidcore.datatypes.imageblk.extents import Extents
-from dvidcore.datatypes.imageblk.planes import Plane, parse_dims
+from dvidcore.datatypes.imageblk.planes import Plane, plane_of
 from dvidcore.datatypes.imagetile.levels import Level, Shrink, slice_axis
 from dvidcore.datatypes.imagetile.source import Gray, Volume, mean
 from dvidcore.errors import BadRequest
@@ -32,9 +32,7 @@ def parse_planes(text: str, name: str = "planes") -> list[Plane]:
     """``"xy;yz"``, each by any of its names, without repetition; BadRequest for a volume and for what is no plane."""
     out: list[Plane] = []
     for word in text.split(";"):
-        plane = parse_dims(word.strip())
-        if plane is None:
-            raise BadRequest(f'{name}: "{word[:40]}" is a volume; tiles are of xy, xz or yz')
+        plane = plane_of(word.strip(), name)
         if plane not in out:
             out.append(plane)
     return out

@@ -130,7 +130,7 @@ class Tiles(DataType):
         coarser scales where it has them (MaxDownresLevel). What is not stored is in ``format``: png, jpg, jpg:QUALITY,
         tif or bmp; by default a tile that is cut is in the instance's own format and a black one in PNG.
         """
-        axes, levels = plane_of(plane), self.levels()
+        axes, levels = planes.plane_of(plane, "plane"), self.levels()
         self._check_scale(scale)
         own: str = self.record.settings["Format"]
         stored = self.stored_tile(call.view, axes, scale, coord)
@@ -162,7 +162,7 @@ class Tiles(DataType):
 
         Where there is a tile specification it must have the level, and the image the level's tile size.
         """
-        axes, levels = plane_of(plane), levels_of(self._metadata()["Levels"])
+        axes, levels = planes.plane_of(plane, "plane"), levels_of(self._metadata()["Levels"])
         self._check_scale(scale)
         if levels and scale >= len(levels):
             raise BadRequest(f"scale: {scale} is not a level of the tile specification, 0 to {len(levels) - 1} are")
@@ -191,7 +191,7 @@ class Tiles(DataType):
     def get_tilekey(self, call: Call, plane: str, scale: int, coord: ZYX) -> dict[str, str]:
         """The key under which the store holds a tile of this version, ``{"key": "<hexadecimal>"}``."""
         self._check_scale(scale)
-        key = self.prefix_key(plane_of(plane), scale, coord) + version_bytes(call.version)
+        key = self.prefix_key(planes.plane_of(plane, "plane"), scale, coord) + version_bytes(call.version)
         return {"key": key.hex()}
 
     def prefix_key(self, plane: Plane, scale: int, coord: ZYX) -> bytes:
@@ -253,14 +253,6 @@ class Tiles(DataType):
         finally:
             if snapshot is not call.snapshot:
                 snapshot.close()
-
-
-def plane_of(text: str) -> Plane:
-    """A plane by any of its names; BadRequest for a volume and for what is no plane."""
-    plane = planes.parse_dims(text)
-    if plane is None:
-        raise BadRequest(f'plane: "{text[:40]}" is a volume; tiles are of xy, xz or yz')
-    return plane
 
 
 def drawn(plane: Plane, level: Level, scale: int, coord: ZYX) -> NDArray[np.uint8]:

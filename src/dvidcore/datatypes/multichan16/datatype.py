@@ -112,9 +112,7 @@ class MultiChannel(DataType):
         blue, each with its least … greatest value in the whole volume as 0 … 255, and alpha is 255; outside of the
         volume all is 0.
         """
-        plane = planes.parse_dims(dims)
-        if plane is None:
-            raise BadRequest(f'dims: "{dims[:40]}" is a volume; only slices, xy, xz and yz, can be read')
+        plane = planes.plane_of(dims)
         kind, quality = images.parse_format(format)
         width, height = planes.parse_image(size)
         box = plane.size(width, height)

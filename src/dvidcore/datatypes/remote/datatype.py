@@ -124,7 +124,7 @@ class RemoteVolume(RemoteBlocks):
         """A slice as an RGB image that shows each label in a colour of its own (three bytes of the label's hash)."""
         self._check_labels("pseudocolor")
         kind = images.parse_format(format)
-        plane = tiles.plane_of(dims)
+        plane = planes.plane_of(dims)
         labels = self._slice(call, plane, planes.parse_image(size), offset, scale=scale, channel=None, roi=roi)
         return slices.pseudocolor_image(labels.astype(np.uint64), *kind)
 
@@ -152,7 +152,7 @@ class RemoteVolume(RemoteBlocks):
         Black outside of the volume. Formats are those of slices.
         """
         kind = images.parse_format(format)
-        plane = tiles.plane_of(dims)
+        plane = planes.plane_of(dims)
         self._check_scale(scale)
         offset, size = tiles.tile_box(plane, coord, tilesize or tiles.DEFAULT_SIDE)
         low, high = self.bounds(scale)

@@ -156,7 +156,7 @@ class GoogleVoxels(DataType):
 
         ``format`` is png (default), png:LEVEL, jpg, jpeg or jpeg:QUALITY. Black outside of the volume.
         """
-        plane = tiles.plane_of(dims)
+        plane = planes.plane_of(dims)
         how = Format(format)
         offset, size = tiles.tile_box(plane, coord, tilesize or self.record.settings["TileSize"])
         return self._image(plane, scale, offset, size, how, noblanks=noblanks)

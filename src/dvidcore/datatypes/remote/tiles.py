@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dvidcore.datatypes.arguments import flag, integer
-from dvidcore.datatypes.imageblk import planes
 from dvidcore.datatypes.imageblk.planes import Plane
 from dvidcore.errors import BadRequest
 from dvidcore.geometry import ZYX, check_box
@@ -15,14 +14,6 @@ QUERY = (
     integer("tilesize", None, "pixels of a tile along each side", 1, MAX_SIDE),
     flag("noblanks", "true: 404 for a tile outside of the volume, which is black otherwise"),
 )
-
-
-def plane_of(dims: str) -> Plane:
-    """The plane of a slice; BadRequest where ``dims`` is a volume or nothing."""
-    plane = planes.parse_dims(dims)
-    if plane is None:
-        raise BadRequest(f'dims: "{dims[:40]}" is a volume; a tile is xy, xz or yz')
-    return plane
 
 
 def tile_box(plane: Plane, coord: ZYX, side: int) -> tuple[ZYX, ZYX]:

@@ -136,6 +136,29 @@ def test_large_values_are_not_in_memory_together(tmp_path: Path) -> None:
         assert peak < 16 << 20
 
 
+def test_annotations_that_are_damaged_or_of_another_body_are_told(database: Database) -> None:
+    client = Client(database)
+    root = client.repo()
+    path = client.instance(root, "nj", "neuronjson", Checksum="crc32")
+    for body in (7, 8, 9):
+        assert client.post(f"{path}/key/{body}?u=ann", {"bodyid": body, "a": "x"}).status == 200
+    assert client.post(f"{path}/schema", {"any": 1}).status == 200
+    assert found(database) == []
+    data = client.server.instances.named(database.repo_of(root), "nj")
+    rows = {
+        data.row_name(key[:-4]): (key, bytes(value)) for key, value in data.engine.scan(*instance_range(data.record.id))
+    }
+    batch = Batch()
+    batch.put(rows["the annotation of body 7"][0], rows["the annotation of body 8"][1])
+    for name in ("the annotation of body 9", "the schema"):
+        key, value = rows[name]
+        batch.put(key, value[:-1] + bytes([value[-1] ^ 1]))
+    data.engine.write(batch)
+    findings = found(database)
+    assert sorted(f.what for f in findings) == ["the annotation of body 7", "the annotation of body 9", "the schema"]
+    assert {f.kind for f in findings} == {"value"} and "of body 8" in str(findings[0])
+
+
 def test_rows_that_no_client_sees_have_a_name_too(database: Database) -> None:
     """Damage of any row is told by what it holds."""
     client = Client(database)

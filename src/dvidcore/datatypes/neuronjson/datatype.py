@@ -16,6 +16,7 @@ from dvidcore.datatypes import pairs
 from dvidcore.datatypes.arguments import switch, text
 from dvidcore.datatypes.call import JSON, OCTETS, Buffer, Call, Reply
 from dvidcore.datatypes.endpoints import endpoint
+from dvidcore.datatypes.neuronjson import checking
 from dvidcore.datatypes.neuronjson import query as queries
 from dvidcore.datatypes.neuronjson.annotation import (
     BODYID,
@@ -43,6 +44,7 @@ from dvidcore.geometry import UINT64_MAX
 from dvidcore.storage.versioned import KeyConflict, View
 
 if TYPE_CHECKING:
+    from dvidcore.datatypes.checks import Examination
     from dvidcore.repos import Database, InstanceRecord, Repo
 
 LARGEST_POST = 512 << 20
@@ -78,6 +80,9 @@ class NeuronJSON(WithSchemas):
 
     def row_name(self, prefix_key: bytes) -> str:
         return described(prefix_key)
+
+    def check(self, exam: Examination) -> None:
+        checking.check(exam)
 
     # -- one annotation -----------------------------------------------------------------------------------------------
 

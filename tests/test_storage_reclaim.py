@@ -21,8 +21,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from dvidcore import errors
 from dvidcore.storage import Batch, Snapshot, keys
+from dvidcore.storage.journal import Journal
 from dvidcore.storage.pointers import MARK
-from dvidcore.storage.reclaim import Reclaimer
 from segment_store import TOP, content, delete, files, fill, opened, put, segment_bytes
 
 
@@ -197,7 +197,7 @@ def test_a_failure_at_any_step_loses_nothing(tmp_path: Path, monkeypatch: pytest
     failing("dvidcore.storage.segments.os.pwritev", os.pwritev)
     failing("dvidcore.storage.segments.os.unlink", os.unlink)
     failing("dvidcore.storage.segments.os.fsync", os.fsync)
-    failing("dvidcore.storage.reclaim.Reclaimer._persist", Reclaimer._persist)
+    failing("dvidcore.storage.journal.Journal.persist", Journal.persist)
     for step in range(1, 40):
         path = tmp_path / str(step)
         with opened(path) as engine:

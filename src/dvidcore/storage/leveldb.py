@@ -18,6 +18,7 @@ from dvidcore import errors
 from dvidcore.storage.engine import Ahead, Batch, Engine, Key, Row, Snapshot, Value, guard_failed, option
 from dvidcore.storage.estimate import stored_bytes
 from dvidcore.storage.folder import Folder
+from dvidcore.storage.journal import Journal
 from dvidcore.storage.pointers import INLINE, MARK, MARK_BYTES, Pointer, Standing, decode, is_pointer
 from dvidcore.storage.reclaim import Reclaimed, Reclaimer
 from dvidcore.storage.segments import MERGE_BYTES, Epoch, Segments
@@ -27,13 +28,13 @@ MB = 1 << 20
 _K = TypeVar("_K")
 # Rows that a scan takes ahead: few at first, as it may end soon, and where they hold large values themselves.
 _FIRST_ROWS, _MOST_ROWS = 4, 256
-# plyvel raises RuntimeError for what is closed.
-_FAILURES = (plyvel.Error, RuntimeError)
+# plyvel raises RuntimeError for what is closed; the journal OSError.
+_FAILURES = (plyvel.Error, RuntimeError, OSError)
 
 
 def _text(error: Exception) -> str:
-    text = error.args[0] if error.args else error
-    return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+    text = error.args[0] if error.args else b""
+    return text.decode(errors="replace") if isinstance(text, bytes) else str(error)
 
 
 def _failure(error: Exception) -> errors.StoreError:
@@ -208,7 +209,8 @@ class LevelDB(Engine):
         self._folder = folder
         self._writers = Writers()
         self._segments = segments
-        self._reclaimer = Reclaimer(db, segments, self._writers)
+        self._journal = Journal(db, path)
+        self._reclaimer = Reclaimer(db, segments, self._writers, self._journal)
 
     @classmethod
     def open(cls, path: str, **options: Any) -> Self:
@@ -247,6 +249,7 @@ class LevelDB(Engine):
 
     def write(self, batch: Batch, *, sync: bool = True, guard: Mapping[Key, bytes | None] | None = None) -> None:
         try:
+            self._journal.ready()
             large = self._segments.large(batch)
             if large:
                 self._check(guard)  # for nothing to be stored if it fails already
@@ -278,7 +281,7 @@ class LevelDB(Engine):
                 put(key, value)
         with self._writers.admit(batch, guard):
             self._check(guard)
-            writes.write()
+            self._journal.write(writes)
         return 0 < deletes == len(batch)
 
     def ahead(self, batch: Batch) -> Ahead | None:

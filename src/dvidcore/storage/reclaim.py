@@ -34,6 +34,7 @@ import plyvel
 
 from dvidcore import errors
 from dvidcore.storage.engine import Batch
+from dvidcore.storage.journal import Journal
 from dvidcore.storage.pointers import Pointer, decode, is_pointer
 from dvidcore.storage.segments import Segments
 from dvidcore.storage.writers import Writers
@@ -65,10 +66,11 @@ class Reclaimed(NamedTuple):
 class Reclaimer:
     """Looks after the segments of one opened store."""
 
-    def __init__(self, db: Any, segments: Segments, writers: Writers) -> None:
+    def __init__(self, db: Any, segments: Segments, writers: Writers, journal: Journal) -> None:
         self._db = db
         self._segments = segments
         self._writers = writers
+        self._journal = journal
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._running = threading.Lock()
@@ -207,15 +209,9 @@ class Reclaimer:
 
     def _remove(self, numbers: list[int], sizes: dict[int, int]) -> tuple[int, int]:
         if numbers:
-            self._persist()
+            self._journal.persist()
             self._segments.retire(numbers)
         return len(numbers), sum(sizes.get(number, 0) for number in numbers)
-
-    def _persist(self) -> None:
-        """Puts all that was written so far on the disk, in tables."""
-        self._db.compact_range(start=b"\x00", stop=b"\x00")  # no row lies there, but the memory is written first
-        with self._db.write_batch(sync=True):  # fails if that did
-            pass
 
     def _pointers(self, rests: bool) -> Iterator[tuple[bytes, Pointer]]:
         """(key, pointer) of all rows that point to a segment. Ends early when the store is closed."""
@@ -269,8 +265,10 @@ class Reclaimer:
             for (key, _), row in zip(sound, stored, strict=True):
                 batch.put(key, row)
             expected: dict[bytes, bytes | None] = {key: pointer.encode() for key, pointer in sound}
-            with self._writers.admit(batch, expected), self._db.write_batch() as writes:
+            writes = self._db.write_batch()
+            with self._writers.admit(batch, expected):
                 for (key, _), row in zip(sound, stored, strict=True):
                     if self._db.get(key) == expected[key]:
                         writes.put(key, row)
+                self._journal.write(writes)
         return sum(map(len, values))

@@ -136,3 +136,13 @@ def test_instance_ids_may_be_random_or_start_higher() -> None:
     with opened(Memory(), instance_id_start=1000) as db:
         repo = db.new_repo()
         assert [keyvalue(db, repo, f"i{n}").id for n in range(3)] == [1000, 1001, 1002]
+
+
+def test_an_instance_id_that_was_chosen_at_random_is_not_given_again() -> None:
+    """Else two instances would share their rows."""
+    store = Memory()
+    before = opened(store, instance_id_gen="random")
+    chosen = keyvalue(before, before.new_repo(), "a").id
+    with opened(store, instance_id_start=chosen) as db:
+        (repo,) = db.repos.values()
+        assert [keyvalue(db, repo, name).id for name in "bc"] == [chosen + 1, chosen + 2]

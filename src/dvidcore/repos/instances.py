@@ -196,11 +196,13 @@ class InstanceChanges(Core):
         change.deletions.append(deletion)
 
     def _take_instance_id(self, change: Change) -> int:
-        if self.options.instance_id_gen == "sequential":
-            change.counters["instance"] = max(change.counters["instance"], self.options.instance_id_start)
-            return change.take("instance")
         used = {record.id for repo in self.repos.values() for record in repo.instances.values()}
         used |= {deletion.instance_id for deletion in self._deletions()}
+        if self.options.instance_id_gen == "sequential":
+            change.counters["instance"] = max(change.counters["instance"], self.options.instance_id_start)
+            while (taken := change.take("instance")) in used:  # by one that was chosen at random before
+                pass
+            return taken
         while True:
             chosen = secrets.randbelow((1 << 32) - 1) + 1
             if chosen not in used:

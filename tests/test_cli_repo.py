@@ -51,6 +51,16 @@ def test_a_branch_is_hidden(store: Path) -> None:
     assert run(store, "hide-branch", "master")[0] == 1
 
 
+def test_an_instance_of_a_hidden_version_is_no_disagreement(store: Path) -> None:
+    with dvidcore.open(store) as db:
+        (repo,) = db.repos.values()
+        repo["side"].create("notes", "keyvalue")["a"] = b"1"
+    assert run(store, "hide-branch", "side")[0] == 0
+    result = CliRunner().invoke(cli, ["check", str(store)])
+    assert result.exit_code == 0
+    assert "note: " in result.output and "the version of its creation" in result.output
+
+
 def test_an_instance_is_renamed(store: Path) -> None:
     assert run(store, "rename", "em", "grayscale")[0] == 0
     with dvidcore.open(store) as db:

@@ -138,10 +138,10 @@ def _check_repos(database: Database, report: Report) -> None:
     for repo in database.repos.values():
         uuids = {record.data_uuid for record in repo.instances.values()}
         for record in repo.instances.values():
-            if record.created_in not in repo.dag.by_uuid:
+            if record.created_in not in repo.dag.by_uuid:  # as after its branch was hidden
                 report(
                     Finding(repo.root, "", record.name, "instance", "the version of its creation", record.created_in,
-                            "a version of its repo")
+                            "a version of its repo", serious=False)
                 )  # fmt: skip
             for followed in record.syncs:
                 if followed not in uuids:

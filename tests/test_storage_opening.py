@@ -152,6 +152,19 @@ def test_what_cannot_be_opened_is_refused_with_the_reason(tmp_path: Path) -> Non
         open_engine("leveldb", str(tmp_path / "leveldb"))
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("leveldb", {"cachesize": 10**15}), ("leveldb", {"maxopenfiles": 10**10}), ("lmdb", {"mapsize": 10**20})],
+)
+def test_after_an_option_that_no_engine_takes_the_store_can_be_opened(
+    kind: str, options: dict[str, int], tmp_path: Path
+) -> None:
+    with pytest.raises(errors.StoreError, match="cannot be opened"):
+        open_engine(kind, str(tmp_path), **options)
+    with open_engine(kind, str(tmp_path)) as engine:
+        put(engine, a=b"1")
+
+
 def test_a_leveldb_that_lost_its_mark_is_not_overwritten(tmp_path: Path) -> None:
     with open_engine("leveldb", str(tmp_path)) as engine:
         put(engine, a=b"1")

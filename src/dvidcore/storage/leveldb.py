@@ -230,7 +230,7 @@ class LevelDB(Engine):
         try:
             db = plyvel.DB(path, create_if_missing=True, compression=None, **settings)
             segments = Segments(path, segment_bytes, threshold, least)
-        except (plyvel.Error, OSError) as error:
+        except (plyvel.Error, OSError, OverflowError, MemoryError) as error:
             if db is not None:
                 db.close()
             folder.release()

@@ -162,7 +162,7 @@ class LMDB(Engine):
             # makes up for that. Nothing cheaper would keep the file consistent.
             environment = lmdb.open(path, map_size=map_size, max_readers=1024, metasync=False)
             environment.reader_check()
-        except (lmdb.Error, OSError) as error:
+        except (lmdb.Error, OSError, OverflowError, MemoryError) as error:
             folder.release()
             raise errors.StoreError(f"{where} cannot be opened: {error}") from error
         return cls(path, environment, folder)

@@ -146,6 +146,10 @@ def test_assignment_takes_the_most_specific_backend() -> None:
         (STORE + '[mirror.all]\nservers = ["http://a"]', "mirrors"),
         (STORE + '[mutations]\nhttpstore = "kafka:t"', "httpstore"),
         ("server = 3\n" + STORE, "must be a section"),
+        ('backend = "x"\n' + STORE, "must hold sections"),
+        (STORE + "[server]\nslowRequest = nan", "must be a number"),
+        (STORE + f'[server]\nhttpAddress = "localhost:{"8" * 5000}"', "0 to 65535"),
+        ('[store.a]\nengine = "leveldb"\npath = "a\\u0000b"', "must be a path"),
     ],
 )
 def test_what_cannot_be_kept_is_refused(text: str, says: str) -> None:

@@ -1,6 +1,6 @@
 """The configuration of a server: DVID's TOML file, or the command line alone.
 
-Sections and keys are DVID's (core.md, §13) with a few of dvidcore's own in ``[server]``. Keys of fixed sections are
+Sections and keys are DVID's with a few of dvidcore's own in ``[server]``. Keys of fixed sections are
 case-insensitive, unknown ones are ignored, relative paths start at the file's folder. What cannot be kept (an unknown
 store, two stores at one path, a feature that dvidcore does not have but that data or access would depend on) is refused
 with a ``ConfigError``; what is merely without effect is listed in ``Config.warnings``.
@@ -8,6 +8,7 @@ with a ``ConfigError``; what is merely without effect is listed in ``Config.warn
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -182,7 +183,7 @@ def parse_address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon:
         host, port = text, str(DEFAULT_PORT)
-    if not (port.isascii() and port.isdecimal() and int(port) < 65536):
+    if not (port.isascii() and port.isdecimal() and len(port) < 6 and int(port) < 65536):
         raise ConfigError(f'httpAddress: "{text}" is not HOST:PORT with a port of 0 to 65535')
     host = host.removeprefix("[").removesuffix("]")
     return {"": "0.0.0.0", "localhost": "127.0.0.1"}.get(host, host), int(port)
@@ -270,6 +271,8 @@ class _Section:
 
     def number(self, key: str, default: float) -> float:
         value: float = self._get(key, (int, float), default, "a number")
+        if math.isnan(value):
+            raise ConfigError(f"[{self.name}] {key} = {value!r}: must be a number")
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
@@ -291,6 +294,8 @@ class _Section:
 
     def path(self, key: str) -> Path | None:
         value = self.text(key)
+        if "\0" in value:
+            raise ConfigError(f"[{self.name}] {key} = {value!r}: must be a path")
         return self.folder / value if value else None
 
 
@@ -434,5 +439,6 @@ def _refuse_unsupported(sections: Mapping[str, _Section], document: Mapping[str,
             warnings.append(f"[{name}] has no effect in dvidcore")
     if sections["server"].table.get("interactiveopsbeforeblock"):
         warnings.append("[server] interactiveOpsBeforeBlock has no effect in dvidcore")
-    if any(isinstance(table, dict) and table.get("log") for table in (document.get("backend") or {}).values()):
+    backends = document.get("backend")
+    if isinstance(backends, dict) and any(isinstance(table, dict) and table.get("log") for table in backends.values()):
         warnings.append("[backend.*] log has no effect in dvidcore: mutation logs are kept in the instance's store")

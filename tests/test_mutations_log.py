@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import struct
 import threading
 import zlib
@@ -112,6 +113,21 @@ def test_a_torn_last_record_is_cut_at_every_length(tmp_path: Path) -> None:
         with JsonLog(tmp_path) as files:
             files.append("d", "v", [b'{"third":3}'])
         assert list(read_records(path)) == [b'{"first":1}', b'{"third":3}']
+
+
+def test_an_append_that_fails_says_that_the_change_is_stored_and_hides_no_later_record(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with JsonLog(tmp_path) as files:
+        files.append("d", "v", [b'{"first":1}'])
+        path = files.path("d", "v")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 15, hard))
+        try:
+            with pytest.raises(StoreError, match="the change itself is stored"):
+                files.append("d", "v", [b'{"second":2}'])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        files.append("d", "v", [b'{"third":3}'])
+    assert list(read_records(path)) == [b'{"first":1}', b'{"third":3}']
 
 
 def test_a_damaged_record_ends_the_file(tmp_path: Path) -> None:

@@ -69,17 +69,15 @@ class JsonLog:
         with self._lock:
             try:
                 file = self._file(path)
-                size = file.seek(0, os.SEEK_END)
-                try:
-                    left = memoryview(data)
-                    while left:
-                        left = left[file.write(left) :]
-                    os.fsync(file.fileno())
-                except OSError:
-                    file.truncate(size)
-                    raise
+                left = memoryview(data)
+                while left:
+                    left = left[file.write(left) :]
+                os.fsync(file.fileno())
             except OSError as e:
-                raise StoreError(f"mutation log {path}: {e.strerror}") from None
+                # What is torn is cut off when the file is opened again: to do that now may fail as the write did.
+                if (torn := self._files.pop(path, None)) is not None:
+                    torn.close()
+                raise StoreError(f"mutation log {path}: {e.strerror}; the change itself is stored") from None
 
     def _file(self, path: Path) -> FileIO:
         file = self._files.pop(path, None)

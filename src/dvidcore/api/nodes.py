@@ -1,4 +1,4 @@
-"""The endpoints of a version: ``/api/node/{uuid}/note`` and so on (core.md, §7)."""
+"""The endpoints of a version: ``/api/node/{uuid}/note`` and so on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The endpoints of repos: ``/api/repos`` and ``/api/repo/{uuid}/…`` (core.md, §7)."""
+"""The endpoints of repos: ``/api/repos`` and ``/api/repo/{uuid}/…``."""
 
 from __future__ import annotations
 

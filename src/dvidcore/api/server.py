@@ -1,4 +1,4 @@
-"""The endpoints that are about the server as a whole: ``/api/server/…``, load, help, heartbeat (core.md, §6)."""
+"""The endpoints that are about the server as a whole: ``/api/server/…``, load, help, heartbeat."""
 
 from __future__ import annotations
 

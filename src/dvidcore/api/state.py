@@ -159,7 +159,7 @@ def _file_bytes() -> tuple[int, int]:
 
 
 class Latencies:
-    """How long the requests of a user took on the endpoints that clients ping (core.md, §6)."""
+    """How long the requests of a user took on the endpoints that clients ping."""
 
     def __init__(self) -> None:
         self._users: dict[str, dict[str, Any]] = {}

@@ -2,9 +2,11 @@
 
 Up to a limit a :class:`StagedWrite` is one batch. Beyond it, an engine that keeps large values apart puts them on the
 disk ahead, and the write stays one batch, of what stands for them: it is as atomic as a small one, for readers too.
-Where that does not help, operations go to rows of the class STAGE, where no reader looks. Committing writes one record, atomically and under the guard; from then on the write will be carried out, by the
-process or by :func:`recover` at the next start; before, it never happened. Carrying out moves the rows' operations to
-their place in batches of bounded size, and the last batch, which is the caller's ``final`` one, removes the record.
+
+Where that does not help, operations go to rows of the class STAGE, where no reader looks. Committing writes one record,
+atomically and under the guard; from then on the write will be carried out, by the process or by :func:`recover` at the
+next start; before, it never happened. Carrying out moves the rows' operations to their place in batches of bounded
+size, and the last batch, which is the caller's ``final`` one, removes the record.
 
 While it is carried out, which is the only time, readers can see a part of a large write: the caller keeps other writers
 of its process off its keys until ``commit`` returns, and puts what makes the write visible into the final batch. The

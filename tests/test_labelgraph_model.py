@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
@@ -18,6 +17,7 @@ from dvidcore.storage.keys import instance_range
 from dvidcore.storage.leveldb import LevelDB
 from dvidcore.storage.memory import Memory
 from repo_model import Failing, again
+from side_by_side import beside
 from test_labelgraph import Graph, body
 from test_labelgraph_transactions import Kind, Owner
 
@@ -210,7 +210,7 @@ def test_parallel_edits_of_the_same_and_of_distinct_edges_lose_nothing(tmp_path:
         databases = [database, again(database)][:processes]
         clients = [Graph(Client(databases[k % processes]), graph.path) for k in range(4)]
         graph.post([1, 2, 3])
-        rounds, done = 15, threading.Event()
+        rounds = 15
 
         def edit(k: int) -> None:
             here, own = clients[k], 10 + k
@@ -223,19 +223,15 @@ def test_parallel_edits_of_the_same_and_of_distinct_edges_lose_nothing(tmp_path:
                     here.do("POST", f"property/3/{100 * own + n}/k", b"%d" % n)
 
         def read() -> None:
-            while not done.is_set():
-                vertices, edges = graph.get()
-                there = {v for v, _ in vertices}
-                assert all(a in there and b in there for a, b, _ in edges)
-                weight = dict(vertices)
-                assert sum(w for a, b, w in edges if a == 1 and b > 9) == weight[1]
-                assert {w for a, b, w in edges if (a, b) == (1, 2)} <= {weight[1]}
+            vertices, edges = graph.get()
+            there = {v for v, _ in vertices}
+            assert all(a in there and b in there for a, b, _ in edges)
+            weight = dict(vertices)
+            assert sum(w for a, b, w in edges if a == 1 and b > 9) == weight[1]
+            assert {w for a, b, w in edges if (a, b) == (1, 2)} <= {weight[1]}
 
-        with ThreadPoolExecutor(5) as pool:
-            reader = pool.submit(read)
+        with beside(read), ThreadPoolExecutor(4) as pool:
             list(pool.map(edit, range(4)))
-            done.set()
-            reader.result()
         vertices, edges = graph.get()
         weights = {(a, b): w for a, b, w in edges}
         assert dict(vertices)[1] == weights[1, 2] == 4 * rounds and weights[2, 3] == 2 * rounds

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 
 from dvidcore import blocks
@@ -11,6 +9,7 @@ from dvidcore.datatypes.labels import stored
 from dvidcore.datatypes.labels.reading.coded_cache import CodedCache
 from dvidcore.datatypes.registry import Instances
 from labelmap_client import BLOCK, Seg, blobs, rles
+from side_by_side import beside
 
 
 def coded(seed: int) -> bytes:
@@ -109,22 +108,12 @@ def test_readers_beside_a_writer_see_one_state(database):
     for state in states:
         state[:, :, :8] = 9
     seg.write(states[0], (0, 0, 0))
-    wrong: list[object] = []
-    done = threading.Event()
 
     def read() -> None:
-        while not done.is_set():
-            labels = set(seg.json("labels", [[x, 1, 1] for x in range(9, 48)]))
-            bodies = seg.json("existing-labels")
-            if len(labels) != 1 or len(bodies) != 2 or bodies[1] != 9:
-                wrong.append((labels, bodies))
+        labels = set(seg.json("labels", [[x, 1, 1] for x in range(9, 48)]))
+        bodies = seg.json("existing-labels")
+        assert len(labels) == 1 and len(bodies) == 2 and bodies[1] == 9, (labels, bodies)
 
-    readers = [threading.Thread(target=read) for _ in range(3)]
-    for reader in readers:
-        reader.start()
-    for k in range(20):
-        seg.write(states[k % 3], (0, 0, 0))
-    done.set()
-    for reader in readers:
-        reader.join()
-    assert not wrong
+    with beside(read, read, read):
+        for k in range(20):
+            seg.write(states[k % 3], (0, 0, 0))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from dvidcore.datatypes.registry import Instances
 from dvidcore.geometry import ZYX
 from dvidcore.repos import Database
 from dvidcore.storage.leveldb import LevelDB
+from side_by_side import beside, run
 from test_labelmap_writes import SIDE, SPAN, World, compare, downsample, random_volume, stored_volume, stream
 
 LOW = -(SPAN // 2)
@@ -78,7 +79,6 @@ def test_readers_see_whole_writes_only(world: World) -> None:
     volumes = [np.full(shape, label, np.uint64) for label in (3, 4)]
     at, size = ZYX(0, 0, 0), ZYX(*shape)
     world.post_raw(root, at, volumes[0])
-    done = threading.Event()
 
     def write(volume: np.ndarray) -> None:
         for _ in range(12):
@@ -86,27 +86,18 @@ def test_readers_see_whole_writes_only(world: World) -> None:
             ingest.post_raw(world.label, call, at, size, "")
             call.close()
 
-    def read() -> int:
-        seen = 0
-        while not done.is_set() or not seen:
-            call = world.call(root)
-            whole = stored_volume(world.label, call, 0)[-2 * SIDE - SIDE : -SIDE, 48:80, 48:80]
-            label = int(whole[0, 0, 0])
-            assert (whole == label).all()
-            assert (stored_volume(world.label, call, 1)[24:40, 24:40, 24:40] == label).all()
-            records = dict(world.label.index.records(call.view))
-            assert {body: r.voxels for body, r in records.items()} == {label: volumes[0].size}
-            call.close()
-            seen += 1
-        return seen
+    def read() -> None:
+        call = world.call(root)
+        whole = stored_volume(world.label, call, 0)[-2 * SIDE - SIDE : -SIDE, 48:80, 48:80]
+        label = int(whole[0, 0, 0])
+        assert (whole == label).all()
+        assert (stored_volume(world.label, call, 1)[24:40, 24:40, 24:40] == label).all()
+        records = dict(world.label.index.records(call.view))
+        assert {body: r.voxels for body, r in records.items()} == {label: volumes[0].size}
+        call.close()
 
-    with ThreadPoolExecutor(4) as pool:
-        readers = [pool.submit(read) for _ in range(2)]
-        writers = [pool.submit(write, v) for v in volumes]
-        for job in writers:
-            job.result()
-        done.set()
-        assert all(job.result() > 0 for job in readers)
+    with beside(read, read):
+        run(*(partial(write, volume) for volume in volumes))
 
 
 @pytest.mark.parametrize("writer", [same_instance, another_process])

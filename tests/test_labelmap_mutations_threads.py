@@ -22,6 +22,7 @@ from dvidcore.geometry import ZYX
 from dvidcore.repos import Database
 from dvidcore.storage.leveldb import LevelDB
 from labelmap_client import pack_mappings
+from side_by_side import beside
 from test_labelmap_writes import SIDE, World, compare
 
 T = TypeVar("T")
@@ -148,40 +149,23 @@ def test_conflicting_mutations_leave_what_some_order_would(world: World) -> None
 @pytest.mark.parametrize("writer", [same_instance, another_process])
 def test_readers_see_mapping_and_index_of_one_moment(world: World, writer: Callable[[World], LabelMap]) -> None:
     """A supervoxel's size is looked up in the body that it maps to, where it always is."""
-    done = threading.Event()
     supervoxels = EVERY.tolist()
     reading, writing = writer(world), writer(world)
 
-    def read() -> int:
-        seen = 0
-        while not done.is_set():
-            sizes = ask(world, reading, "get_sizes", supervoxels, supervoxels=True, hash="")
-            assert sizes == [SIZE] * COUNT
-            bodies = ask(world, reading, "get_mapping", supervoxels, nolookup=False, hash="")
-            assert 0 not in bodies and len(set(bodies)) in (56 + 8, 56 + 1, 56 + 2)
-            assert len(set(bodies[1:8])) in (1, 7)
-            seen += 1
-        return seen
+    def read() -> None:
+        sizes = ask(world, reading, "get_sizes", supervoxels, supervoxels=True, hash="")
+        assert sizes == [SIZE] * COUNT
+        bodies = ask(world, reading, "get_mapping", supervoxels, nolookup=False, hash="")
+        assert 0 not in bodies and len(set(bodies)) in (56 + 8, 56 + 1, 56 + 2)
+        assert len(set(bodies[1:8])) in (1, 7)
 
-    def write() -> None:
+    with beside(read, read):
         ask(world, writing, "post_merge", supervoxels[:8])
         for _ in range(12):
             ask(world, writing, "post_renumber", [1000, 1])
             new = ask(world, writing, "post_cleave", supervoxels[1:8], label=1000)["CleavedLabel"]
             ask(world, writing, "post_renumber", [1, 1000])
             ask(world, writing, "post_merge", [1, new])
-        done.set()
-
-    def write_until_done() -> None:
-        try:
-            write()
-        finally:
-            done.set()
-
-    with ThreadPoolExecutor(3) as pool:
-        jobs = [pool.submit(read) for _ in range(2)]
-        pool.submit(write_until_done).result()
-        assert all(job.result() > 0 for job in jobs)
 
 
 class Held:

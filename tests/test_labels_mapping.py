@@ -1,6 +1,5 @@
 """The supervoxel -> body table against a dict of dicts."""
 
-import threading
 from collections import Counter
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from dvidcore.labels import Mapping
 from reference_runs import examples
+from side_by_side import beside
 
 supervoxels = st.integers(1, 12) | st.integers(2**64 - 5, 2**64 - 1)
 bodies = st.integers(0, 12)
@@ -145,25 +145,16 @@ def test_readers_see_each_update_whole_while_a_writer_works() -> None:
     labels = np.arange(1, 3001, dtype=np.uint64)
     rank = u32([1, 2])
     mapping.update(0, labels, np.zeros_like(labels))
-    stop, torn = threading.Event(), []
 
     def read() -> None:
-        while not stop.is_set():
-            seen = np.unique(mapping.lookup(labels, rank))
-            if len(seen) != 1 or len(np.unique(mapping.items(rank)[1])) > 1:
-                torn.append(seen)
+        assert len(np.unique(mapping.lookup(labels, rank))) == 1
+        assert len(np.unique(mapping.items(rank)[1])) <= 1
 
-    threads = [threading.Thread(target=read) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for round_ in range(1, 60):
-        mapping.update(1, labels, np.full_like(labels, round_))
-        extra = np.arange(1, 500, dtype=np.uint64) + np.uint64(10_000 * round_)
-        mapping.update(5, extra, extra)  # invisible, and makes the table grow
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert not torn
+    with beside(read, read, read):
+        for round_ in range(1, 60):
+            mapping.update(1, labels, np.full_like(labels, round_))
+            extra = np.arange(1, 500, dtype=np.uint64) + np.uint64(10_000 * round_)
+            mapping.update(5, extra, extra)  # invisible, and makes the table grow
     assert len(mapping) == 3000 + 59 * 499
 
 

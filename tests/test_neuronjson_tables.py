@@ -27,6 +27,7 @@ from dvidcore.storage import open_engine
 from dvidcore.storage.engine import Batch
 from dvidcore.storage.keys import STAGE, prefix_range
 from dvidcore.storage.staged import StagedWrite
+from side_by_side import beside
 
 
 class Instance:
@@ -224,24 +225,13 @@ def test_readers_see_whole_writes(nj: Instance) -> None:
     """A writer replaces the values of all annotations at once; no query ever finds two of them."""
     bodies = range(1, 101)
     nj.post(*({"bodyid": body, "mark": 0} for body in bodies))
-    stop = threading.Event()
-    failures: list[Any] = []
 
     def read() -> None:
-        while not stop.is_set():
-            marks = {found["mark"] for found in nj.query({"mark": "exists/1"}, "")}
-            if len(marks) != 1:
-                failures.append(marks)
+        assert len({found["mark"] for found in nj.query({"mark": "exists/1"}, "")}) == 1
 
-    readers = [threading.Thread(target=read) for _ in range(3)]
-    for reader in readers:
-        reader.start()
-    for mark in range(1, 25):
-        nj.post(*({"bodyid": body, "mark": mark} for body in bodies))
-    stop.set()
-    for reader in readers:
-        reader.join()
-    assert not failures
+    with beside(read, read, read):
+        for mark in range(1, 25):
+            nj.post(*({"bodyid": body, "mark": mark} for body in bodies))
     assert len(nj.query({"mark": 24})) == 100
 
 

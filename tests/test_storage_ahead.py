@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from dvidcore.storage.keys import STAGE, prefix_range
 from dvidcore.storage.leveldb import LevelDB
 from dvidcore.storage.staged import StagedWrite
 from segment_store import content, delete, files, fill, opened, put, segment_bytes
+from side_by_side import beside
 
 LIMIT = 200_000
 Operations = list[tuple[bytes, bytes | None]]
@@ -65,36 +66,23 @@ def test_a_reader_sees_all_of_a_large_write_or_nothing(tmp_path: Path) -> None:
     with opened(tmp_path) as engine:
         put(engine, {b"\x01%02d" % key: b"0" * 20_000 for key in range(50)})
         seen: set[bytes] = set()
-        stop = threading.Event()
 
         def read() -> None:
-            while not stop.is_set():
-                with engine.snapshot() as snapshot:
-                    values = {bytes(value) for _, value in snapshot.scan(b"\x01", b"\x02")}
-                assert len(values) == 1
-                seen.update(values)
+            with engine.snapshot() as snapshot:
+                values = {bytes(value) for _, value in snapshot.scan(b"\x01", b"\x02")}
+            seen.add(min(values))
+            assert len(values) == 1
 
-        failures: list[BaseException] = []
-
-        def reading() -> None:
-            try:
-                read()
-            except BaseException as error:
-                failures.append(error)
-
-        reader = threading.Thread(target=reading)
-        reader.start()
-        turn = 0
-        while turn < 20 or (len(seen) < 3 and not failures):  # until the reader has come in between
-            turn += 1
-            with StagedWrite(engine, LIMIT) as write:
-                for key in range(50):
-                    write.put(b"\x01%02d" % key, b"%d" % (turn % 10) * 20_000)
-                assert not write.staged and staged_rows(engine) == 0
-                write.commit()
-        stop.set()
-        reader.join()
-        assert not failures
+        with beside(read):
+            for turn in itertools.count(1):
+                with StagedWrite(engine, LIMIT) as write:
+                    for key in range(50):
+                        write.put(b"\x01%02d" % key, b"%d" % (turn % 10) * 20_000)
+                    assert not write.staged and staged_rows(engine) == 0
+                    write.commit()
+                if turn >= 20 and len(seen) > 2:  # the reader has come in between
+                    break
+                assert turn < 1000
 
 
 def test_values_ahead_of_their_write_stay(tmp_path: Path) -> None:

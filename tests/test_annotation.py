@@ -117,7 +117,7 @@ def test_elements_of_an_roi_of_this_version_and_of_another(world: World) -> None
     assert "not in repo" in world.refused("GET", f"ann/roi/brain,{other}")
 
 
-# -- errors name what is wrong (§7.7, §7.14) ---------------------------------------------------------------------------
+# -- errors name what is wrong -----------------------------------------------------------------------------------------
 
 GOOD = {"Pos": [900, 1, 1], "Kind": "Note"}
 
@@ -186,7 +186,6 @@ def test_bad_relationships_word_is_refused(world: World) -> None:
 
 
 def test_a_move_within_one_body_and_block_is_seen_everywhere(world: World) -> None:
-    """§7.1"""
     world.put(element((1, 1, 1), "PreSyn", ["t"], rels=[("PreSynTo", (70, 1, 1))]))
     world.put(element((70, 1, 1), "PostSyn", rels=[("PostSynTo", (1, 1, 1))]))
     world.move((1, 1, 1), (2, 3, 4))
@@ -199,7 +198,6 @@ def test_a_move_within_one_body_and_block_is_seen_everywhere(world: World) -> No
 
 
 def test_one_element_gains_a_tag_while_another_loses_it(world: World) -> None:
-    """§7.4"""
     world.put(element((1, 1, 1), tags=["t"]), element((2, 1, 1)), element((3, 1, 1), tags=["t"]))
     world.put(element((1, 1, 1)), element((2, 1, 1), tags=["t"]), element((3, 1, 1), tags=["t", "u", "t"]))
     assert [e["Pos"] for e in in_order(world.get("ann/tag/t"))] == [[2, 1, 1], [3, 1, 1]]
@@ -207,7 +205,6 @@ def test_one_element_gains_a_tag_while_another_loses_it(world: World) -> None:
 
 
 def test_of_a_position_named_twice_the_later_element_counts(world: World) -> None:
-    """§7.5"""
     world.put(element((1, 1, 1), "Gap", ["a"]), element((1, 1, 1), "PreSyn", ["b"]))
     world.agree()
     assert everything(world) == [element((1, 1, 1), "PreSyn", ["b"])]
@@ -217,7 +214,6 @@ def test_of_a_position_named_twice_the_later_element_counts(world: World) -> Non
 
 @pytest.mark.parametrize("there", [(2, 1, 1), (90, 50, 1)])
 def test_an_element_is_not_moved_onto_another(world: World, there: tuple[int, int, int]) -> None:
-    """§7.6"""
     world.put(element((1, 1, 1), tags=["a"]), element(there, "Gap", ["b"]))
     text = world.refused("POST", f"ann/move/1_1_1/{'_'.join(map(str, there))}")
     assert str(list(there)) in text
@@ -228,7 +224,7 @@ def test_an_element_is_not_moved_onto_another(world: World, there: tuple[int, in
 
 
 def test_deleting_fixes_relationships_in_its_block_and_in_those_of_the_partners_that_it_names(world: World) -> None:
-    """§7.8: the relationships of others stay, as the help says."""
+    """The relationships of others stay, as the help says."""
     gone = element((1, 1, 1), "PreSyn", rels=[("PreSynTo", (90, 1, 1)), ("GroupedWith", (1, 1, 1))])
     named = element((90, 1, 1), "PostSyn", rels=[("PostSynTo", (1, 1, 1)), ("GroupedWith", (5, 1, 1))])
     near = element((5, 1, 1), prop={"text": '"To":[1,1,1]'}, rels=[("ConvergentTo", (1, 1, 1))])

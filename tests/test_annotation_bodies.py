@@ -59,7 +59,7 @@ def test_emptied_rows_leave_no_tombstones_in_a_root(world: World, database: Data
     assert extra == {0x20}  # the block size; the generations were there
 
 
-# -- size of blocks (§7.10) --------------------------------------------------------------------------------------------
+# -- size of blocks ----------------------------------------------------------------------------------------------------
 
 
 def test_the_first_write_fixes_the_block_size(plain: World) -> None:
@@ -134,7 +134,6 @@ def test_posted_labels_replace_entries_and_nothing_else(world: World) -> None:
 
 
 def test_a_mutated_block_on_merged_bodies_moves_elements_between_bodies(world: World) -> None:
-    """§7.2"""
     world.put(*(element((x, 1, 1), "PreSyn") for x in (1, 20, 40, 60)))
     world.merge(1, 2, 3)
     world.agree()
@@ -147,7 +146,6 @@ def test_a_mutated_block_on_merged_bodies_moves_elements_between_bodies(world: W
 
 
 def test_blocks_written_anew_take_elements_from_their_old_bodies(world: World) -> None:
-    """§7.11"""
     world.put(element((1, 1, 1), "PreSyn"), element((1, 40, 1), "PreSyn"))
     world.write(np.full((32, 32, 32), 50, np.uint64), mutate=False)
     world.agree()

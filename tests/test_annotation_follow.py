@@ -35,7 +35,6 @@ def slabs() -> np.ndarray[Any, Any]:
 
 
 def test_parallel_posts_to_one_block_lose_nothing(database: Database) -> None:
-    """§7.3"""
     world = World(database)
     world.write(slabs())
     batches = [[element((x, y, k), "PreSyn", ["a"]) for x in range(30)] for y in range(4) for k in range(5)]
@@ -48,7 +47,6 @@ def test_parallel_posts_to_one_block_lose_nothing(database: Database) -> None:
 
 
 def test_posts_beside_merges_end_on_the_right_bodies(database: Database) -> None:
-    """§7.3"""
     world = World(database)
     world.write(slabs())
     batches = [[element((x, y, 3), "PostSyn", ["a"]) for x in range(0, 96, 3)] for y in range(12)]
@@ -136,7 +134,6 @@ class Breaking(Memory):
 
 @pytest.mark.parametrize("change", ["put", "delete", "move", "merge", "write"])
 def test_a_write_that_fails_changes_nothing(change: str) -> None:
-    """§7.9"""
     engine = Breaking("main")
     with Database.open({"main": engine}) as database:
         world = World(database)
@@ -214,7 +211,7 @@ def test_rows_agree_after_a_kill(tmp_path: Path) -> None:
 
 
 def test_reload_goes_on_after_the_death_of_the_process() -> None:
-    """§7.12: a row says that it is under way, so the next start begins it again."""
+    """A row says that it is under way, so the next start begins it again."""
     engine = Breaking("main")
     with Database.open({"main": engine}) as database:
         world = World(database)
@@ -250,7 +247,6 @@ def test_reload_goes_on_after_the_death_of_the_process() -> None:
 
 
 def test_a_reload_that_fails_says_so_and_leaves_what_was_there() -> None:
-    """§7.12"""
     engine = Breaking("main")
     with Database.open({"main": engine}) as database:
         world = World(database)

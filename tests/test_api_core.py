@@ -48,7 +48,7 @@ def test_load_shows_rates(client: Client) -> None:
 
 
 def test_last_latency_is_kept(client: Client) -> None:
-    """Where DVID is weak, 20: LastLatency is never updated there."""
+    """Where DVID is weak: LastLatency is never updated there."""
     client.server.latencies.add("ann", 0.123)
     client.server.latencies.add("ann", 0.045)
     found = client.get("/api/user-latencies?u=ann").json()
@@ -107,7 +107,7 @@ def test_block_list_file_is_read_again(database: Database, tmp_path: Path) -> No
 
 
 def test_repos_info_has_an_etag(client: Client) -> None:
-    """Where DVID is weak, 21: tens of MB on old servers, asked for again and again."""
+    """Where DVID is weak: tens of MB on old servers, asked for again and again."""
     root = client.repo(alias="a")
     first = client.get("/api/repos/info")
     again = client.get("/api/repos/info", headers={"If-None-Match": f'"x", {first.headers["etag"]}'})
@@ -162,7 +162,6 @@ def test_a_merge_across_repos_is_refused(client: Client) -> None:
 
 
 def test_uuids_that_are_no_uuids_or_in_use_are_refused(client: Client) -> None:
-    """Where DVID is weak, 4."""
     root = client.repo()
     client.commit(root)
     for text in ("free text", "A" * 31, "g" * 32):
@@ -180,7 +179,6 @@ def test_uuids_that_are_no_uuids_or_in_use_are_refused(client: Client) -> None:
 
 
 def test_a_note_that_is_not_given_erases_nothing(client: Client) -> None:
-    """Where DVID is weak, 5."""
     root = client.repo()
     client.post(f"/api/node/{root}/note", {"note": "kept"})
     assert client.post(f"/api/node/{root}/note", {"text": "x"}).status == 400
@@ -213,7 +211,6 @@ def test_keys_of_notes_and_logs_have_one_case(client: Client) -> None:
 
 
 def test_a_read_only_server_changes_nothing(database: Database) -> None:
-    """Where DVID is weak, 6."""
     root = Client(database).repo()
     node = Client(database).instance(root, "kv")
     client = Client(database, mode="readonly")
@@ -251,7 +248,7 @@ def test_full_write_ignores_locks(database: Database) -> None:
 
 
 def test_bad_specs_are_bad_requests(client: Client) -> None:
-    """Where DVID is weak, 13: ``~-1`` is a 500 there, and one letter is a prefix."""
+    """Where DVID is weak: ``~-1`` is a 500 there, and one letter is a prefix."""
     root = client.repo(root="abcdef0123456789abcdef0123456789")
     for spec in (f"{root}:master~-1", f"{root}:master~", "", "a", "ab", f"{root}:master~99999999999999999999"):
         assert client.get(f"/api/node/{spec}/note").status == 400, spec
@@ -262,7 +259,7 @@ def test_bad_specs_are_bad_requests(client: Client) -> None:
 
 
 def test_bad_instance_names_are_refused(client: Client) -> None:
-    """Where DVID is weak, 14: names that no URL reaches, and compressions that corrupt."""
+    """Where DVID is weak: names that no URL reaches, and compressions that corrupt."""
     root = client.repo()
     for name in ("", "a/b", "a:b", "a b", "status", "tag", "log", "branch", "note", "commit", "newversion"):
         answer = client.post(f"/api/repo/{root}/instance", {"typename": "keyvalue", "dataname": name})
@@ -285,7 +282,6 @@ def test_settings_that_a_type_does_not_have_may_be_anything(client: Client) -> N
 
 
 def test_tags_need_a_body(client: Client) -> None:
-    """Where DVID is weak, 15."""
     root = client.repo()
     node = client.instance(root, "kv")
     for body in (None, b"", b"[]", b"{"):
@@ -293,7 +289,7 @@ def test_tags_need_a_body(client: Client) -> None:
 
 
 def test_a_failed_change_leaves_no_trace(client: Client) -> None:
-    """Where DVID is weak, 16: failed changes are announced there as if they had happened."""
+    """Where DVID is weak: failed changes are announced there as if they had happened."""
     root = client.repo()
     before = client.get(f"/api/repo/{root}/info").json()
     for word, body in (("newversion", {}), ("branch", {"branch": "b"}), ("tag", {"tag": "t"}), ("commit", [])):
@@ -304,7 +300,6 @@ def test_a_failed_change_leaves_no_trace(client: Client) -> None:
 
 
 def test_secrets_are_not_in_answers_or_logs(client: Client, caplog: pytest.LogCaptureFixture) -> None:
-    """Where DVID is weak, 19."""
     caplog.set_level("DEBUG")
     root = client.repo(passcode="open sesame")
     client.instance(root, "kv")

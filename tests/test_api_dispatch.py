@@ -212,7 +212,7 @@ def test_query_strings(query: str, parsed: dict[str, str]) -> None:
 
 
 def test_only_declared_verbs_do_anything(client: Client, node: str) -> None:
-    """Where DVID is weak, 24: PATCH and HEAD store their body there, PATCH even on a committed version."""
+    """Where DVID is weak: PATCH and HEAD store their body there, PATCH even on a committed version."""
     for verb in ("PUT", "PATCH", "DELETE", "TRACE"):
         answer = client(verb, f"{node}/body", b"x")
         assert (answer.status, verb in answer.text) == (400, True)

@@ -89,7 +89,7 @@ def test_files_are_served(database: Database, folder: Path) -> None:
 
 
 def test_nothing_else_is_served(database: Database, folder: Path) -> None:
-    """Where DVID is weak, 20: it serves folder listings and dot-files."""
+    """Where DVID is weak: it serves folder listings and dot-files."""
     client = Client(database, web_client=folder)
     for path in (
         "/js",

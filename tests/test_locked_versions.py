@@ -1,6 +1,6 @@
 """Locked means locked: on a committed version no verb of any endpoint of any data type changes a row of the store.
 
-And where a version is open, only the verbs that an endpoint declares do anything (core.md, §14, 24).
+And where a version is open, only the verbs that an endpoint declares do anything.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def test_an_administrator_may_write_to_a_committed_version(client: Client, typen
 def test_an_administrator_changes_what_children_inherit_only_if_he_says_so(
     database: Database, client: Client, typename: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """labelmap_mutation.md, §9, 19: an explicit flag, and a line in the log."""
+    """An explicit flag, and a line in the log."""
     root = client.repo()
     node = client.instance(root, "data", typename, BlockSize="64,64,64")
     if typename == "labelvol":

@@ -228,3 +228,9 @@ def test_snappy_that_is_none(body: bytes) -> None:
 def test_zlib_is_not_gzip() -> None:
     with pytest.raises(ValueError, match="gzip"):
         codecs.gunzip(zlib.compress(SAMPLES["text"]), 1 << 20)
+
+
+def test_more_than_a_compressor_takes_is_stored_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codecs, "_MOST", 1000)
+    assert codecs.pack(bytes(1001), "lz4") == codecs.pack(bytes(1001), "none")
+    assert len(codecs.pack(bytes(1000), "lz4")) < 100

@@ -45,6 +45,8 @@ _WORTH = 0.94
 """What compresses to more than this share is stored plain: reading it then costs nothing."""
 _LEAST = 48
 """Shorter values are not worth a compressor's start."""
+_MOST = 0x7E00_0000
+"""More bytes LZ4 does not take."""
 _MAX_MEMBERS = 1 << 16
 """Of one gzip body; files in blocks have one each 64 KB."""
 
@@ -230,7 +232,7 @@ def parse(compression: str) -> tuple[Codec, int]:
 
 
 def pack(data: Buffer, compression: str = "lz4", checksum: str = "none") -> bytes:
-    """The stored form of ``data``; never empty. Plain where compression would gain less than 6 %.
+    """The stored form of ``data``; never empty. Plain where compression would gain less than 6 %, and beyond 2 GB.
 
     ``compression`` is ``none``, ``snappy``, ``lz4``, ``gzip`` or ``gzip:1`` … ``gzip:9``; ``checksum`` ``none`` or
     ``crc32``.
@@ -238,7 +240,7 @@ def pack(data: Buffer, compression: str = "lz4", checksum: str = "none") -> byte
     code = PLAIN
     if not isinstance(data, bytes):
         data = memoryview(data).cast("B")
-    if compression != "none" and len(data) >= _LEAST:
+    if compression != "none" and _LEAST <= len(data) <= _MOST:
         codec, level = parse(compression)
         packed = codec.compress(data, level)
         if len(packed) < _WORTH * len(data):

@@ -153,6 +153,24 @@ def test_the_deletion_of_an_instance_gives_its_space_back(
         assert content(engine) == {}
 
 
+def test_a_write_is_done_though_no_thread_can_be_started_to_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dvidcore.storage.reclaim.DELAY", 0.05)
+
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with opened(tmp_path) as engine:
+        fill(engine, "abcdefgh")
+        before = segment_bytes(tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            delete(engine, b"a", b"b", b"c", b"d")
+        delete(engine, b"e")
+        wait_for(lambda: segment_bytes(tmp_path) < before)
+
+
 def test_overwriting_and_a_crash_bring_a_count_and_a_clean_stop_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,8 +94,13 @@ class Reclaimer:
         if self._due():
             with self._lock:
                 if self._thread is None and not self._stop.is_set():
-                    self._thread = threading.Thread(target=self._work, name="reclaim", daemon=True)
-                    self._thread.start()
+                    thread = threading.Thread(target=self._work, name="reclaim", daemon=True)
+                    try:
+                        thread.start()
+                    except RuntimeError as error:  # the write is done, and the next one tries again
+                        log.error("%s", error)
+                    else:
+                        self._thread = thread
 
     def _due(self) -> bool:
         if not self._segments.last:

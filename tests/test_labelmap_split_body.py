@@ -119,6 +119,18 @@ def test_random_splits(database: Database, seed: int) -> None:
     seg.check()
 
 
+def test_a_body_of_many_supervoxels(database: Database) -> None:
+    """Labels are found together: to look for each of them among all those found before took minutes."""
+    shape = tuple(2 * n for n in BLOCK)
+    volume = (np.arange(np.prod(shape), dtype=np.uint64) // np.uint64(np.prod(shape) // 1024) + 1).reshape(shape)
+    seg = SplitSeg.create(database, volume, (0, 0, 0))
+    seg.merge(*range(1, 1025))
+    mask = np.zeros(shape, bool)
+    mask[:, :, 1:] = True
+    split(seg, 1, mask, labels.from_mask(mask, seg.origin))
+    seg.check()
+
+
 def test_the_log_says_what_became_of_each_supervoxel(seg: SplitSeg, database: Database) -> None:
     mask = of_body(seg, 1) & (np.arange(SHAPE[2]) < 30)
     runs = labels.from_mask(mask, seg.origin)

@@ -138,9 +138,8 @@ def _split_body(change: Transaction, body: int, posted: PostedRuns) -> dict[str,
             f"the request lists {posted.voxels} voxels and body {body} has {record.voxels}: some must stay"
         )
     old = _supervoxels_met(change, body, posted)
-    ids = NewIds(change)
-    new = ids.choose()
-    made = np.array([[ids.choose(), ids.choose()] for _ in old], np.uint64)
+    new, *parts = change.new_labels(1 + 2 * len(old))
+    made = np.array(parts, np.uint64).reshape(-1, 2)
     inside, outside = np.ascontiguousarray(made[:, 0]), np.ascontiguousarray(made[:, 1])
     affected = Affected(columns, old)
     before = affected.voxels()

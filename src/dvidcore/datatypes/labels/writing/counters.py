@@ -86,14 +86,16 @@ def allocate(
     """
     start = (now.next_label or max(now.maximum, now.ingested)) + 1
     limit = now.ceiling or UINT64_MAX
+    passed = sorted(held, key=lambda some: some[0])  # so that each is looked at once
     while True:
+        for some in passed:
+            if some[0] < start + count and some[-1] >= start:
+                start = some[-1] + 1
         end = start + count - 1
         if end > limit:
             what = "the ceiling" if now.ceiling else "the range of uint64"
             raise BadRequest(f"count: {count} labels from {start} on end beyond {what}, {limit}")
-        taken = max((some[-1] for some in held if some[0] <= end and some[-1] >= start), default=None)
-        if taken is None and now.next_label and not reserve:
-            taken = existing(label, snapshot, start, end)
+        taken = existing(label, snapshot, start, end) if now.next_label and not reserve else None
         if taken is None:
             return range(start, end + 1)
         start = taken + 1

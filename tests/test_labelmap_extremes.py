@@ -9,8 +9,9 @@ import struct
 import numpy as np
 import pytest
 
-from dvidcore.labels import decode_index
+from dvidcore.labels import decode_index, from_mask
 from labelmap_client import Seg, blobs, pack_stream, payload, records, rles
+from split_model import sparse
 
 SIDE = (32, 32, 32)
 ENDS = (2**26 - 1, -(2**26))
@@ -84,3 +85,26 @@ def test_an_index_message_holds_block_coordinates_of_20_bits(seg):
 def test_a_broken_record_of_any_coordinates_is_named(seg):
     body = struct.pack("<3iI", 2**31 - 1, -(2**31), 0, 3) + b"abc"
     assert "block 2147483647,-2147483648,0" in seg.refused("blocks", body, "POST")
+
+
+@pytest.mark.parametrize("typename", ["labelmap", "labelarray"])
+def test_all_scales_that_there_can_be_follow_a_split(database, typename):
+    """Coarser blocks of a split are made as those of voxels that are posted."""
+    seg = Seg.create(database, (16, 16, 16), 255, typename)
+    voxels = np.ones((32, 16, 32), np.uint64)
+    seg.write(voxels, (-16, 0, -16))
+    mask = np.zeros(voxels.shape, bool)
+    mask[3:, :, :19] = True
+    path = "split-supervoxel/1?split=2&remain=3" if typename == "labelmap" else "split/1?splitlabel=2"
+    seg.post(path, sparse(from_mask(mask, (-16, 0, -16))))
+    posted = Seg.create(database, (16, 16, 16), 255, typename)
+    posted.write(np.where(mask, np.uint64(2), np.uint64(3 if typename == "labelmap" else 1)), (-16, 0, -16))
+    places = "-1,0,-1,0,0,-1,-1,0,0,0,0,0"
+    for scale in (0, 1, 2, 30, 31, 32, 33, 254, 255):
+        path = f"specificblocks?blocks={places}&scale={scale}&supervoxels=true"
+        made, wanted = (records(one.get(path)) for one in (seg, posted))
+        assert [at for at, _ in made] == [at for at, _ in wanted] and len(made) == 4
+        for (_, ours), (_, theirs) in zip(made, wanted, strict=True):
+            np.testing.assert_array_equal(
+                payload(ours, "blocks", (16, 16, 16)), payload(theirs, "blocks", (16, 16, 16)), str(scale)
+            )

@@ -97,11 +97,14 @@ def _vote(children: Sequence[Stored | None], parent: Stored | None, shape: ZYX, 
 Level = Iterator[tuple[ZYX, bytes]]
 """Fresh coded blocks of a scale, those with a common parent at any coarser scale one after the other."""
 
+_LAST_APART = 31
+"""From this scale on there are eight blocks at the most: of int32 coordinates nothing but the signs is left."""
+
 
 def families_together(coords: NDArray[np.int32], scales: int) -> NDArray[np.intp]:
     """The order of block coordinates, (n, 3) z, y, x, in which those with a common parent at any scale are together."""
     keys: list[NDArray[np.int32]] = []
-    for scale in range(min(scales, 31) + 1):
+    for scale in range(min(scales, _LAST_APART) + 1):
         at = coords >> np.int32(scale)
         keys += (at[:, 2], at[:, 1], at[:, 0])
         if not len(at) or (at == at[0]).all():
@@ -117,6 +120,8 @@ def climb(write: Transaction, fresh: Level) -> None:
     """
     for scale in range(1, write.data.scales + 1):
         fresh = _parents(write, scale, fresh)
+        if scale >= _LAST_APART:
+            fresh = iter(list(fresh))  # else each scale would be a few calls deeper, up to 255 of them
     for _ in fresh:
         pass
 

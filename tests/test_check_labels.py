@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,26 @@ def store(tmp_path: Path) -> tuple[Path, str]:
 
 def run(store: tuple[Path, str], *arguments: str, name: str = "seg", version: str | None = None) -> Result:
     return CliRunner().invoke(cli, ["node", str(store[0]), version or store[1], name, *arguments])
+
+
+@pytest.mark.parametrize("blocks", ["all", "listed"])
+def test_an_index_is_compared_with_a_few_blocks_in_memory(tmp_path: Path, blocks: str) -> None:
+    """400 blocks of 34 kB each."""
+    with Database.open({"default": open_engine("leveldb", str(tmp_path))}) as database:
+        client = Client(database)
+        path = client.instance(client.repo(), "seg", "labelmap", BlockSize="32,32,32")
+        voxels = np.random.default_rng(1).integers(5, 261, (32, 32, 32)).astype(np.uint64)
+        posted = stream({ZYX(0, 0, x): voxels for x in range(400)})
+        assert client.post(f"{path}/blocks?noindexing=true", posted).status == 200
+        post_index(client, path, 5, {(0, 0, x): {5: 2} for x in range(400)})
+        tracemalloc.start()
+        try:
+            for verb, what in (("GET", "verify-index"), ("POST", "repair-index")):
+                assert not client(verb, f"{path}/{what}/5?blocks={blocks}").json()["Agrees"]
+            assert tracemalloc.get_traced_memory()[1] < 9 << 20
+        finally:
+            tracemalloc.stop()
+        assert client.get(f"{path}/verify-index/5").json()["Agrees"]
 
 
 def asked(store: tuple[Path, str], path: str) -> Any:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 LISTED = 1000
 """Blocks that an answer lists at most."""
 _SURFACE = 8
+_BATCH = 64
+"""Blocks that are read at once."""
 
 
 class Comparison(NamedTuple):
@@ -72,8 +74,7 @@ def compare(data: LabelEngine, view: View, mapped: Mapped, body: int, *, everywh
     if everywhere:
         blocks = view.scan(*prefix_range(prefix))
     else:
-        keys = [prefix + zyx for zyx in sorted(there)]
-        blocks = ((k, value) for k, value in zip(keys, view.get_many(keys), strict=True) if value is not None)
+        blocks = _listed(view, [prefix + zyx for zyx in sorted(there)])
 
     def row(block: tuple[bytes, Value]) -> tuple[bytes, bytes]:
         key, value = block
@@ -91,6 +92,15 @@ def compare(data: LabelEngine, view: View, mapped: Mapped, body: int, *, everywh
     return Comparison(there, counted, data.index.record(view, body))
 
 
+def _listed(view: View, keys: list[bytes]) -> Iterator[tuple[bytes, Value]]:
+    """(key, block) of those that exist, some of which are in memory at once."""
+    for at in range(0, len(keys), _BATCH):
+        some = keys[at : at + _BATCH]
+        for key, value in zip(some, view.get_many(some), strict=True):
+            if value is not None:
+                yield key, value
+
+
 def verify(data: LabelEngine, call: Call, body: int, *, everywhere: bool) -> dict[str, Any]:
     """What ``GET verify-index`` answers."""
     return _told(body, compare(data, call.view, data.mapping.at(call), body, everywhere=everywhere))
@@ -101,7 +111,10 @@ def repair(data: LabelEngine, call: Call, body: int, *, everywhere: bool) -> dic
 
     def change(tx: Transaction) -> dict[str, Any]:
         tx.record(body)
-        found = compare(data, tx.view, tx.mapped(), body, everywhere=everywhere)
+        # Not tx.mapped(), which would keep the label list of each block that is asked for. What moves supervoxels into
+        # the body or out of it changes its record; a mapping that is posted does not, nor the index that it leaves.
+        mapped = data.mapping.at(tx.call)
+        found = compare(data, tx.view, mapped, body, everywhere=everywhere)
         if not found.agrees:
             tx.touch(ZYX(*zyx_of(zyx, 0)) for zyx in {*found.stored, *found.counted})
             _put(tx, body, found)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Iterator
+from contextlib import closing
 
 import lz4.block
 import numpy as np
@@ -14,7 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvidcore import labels
+from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.labels.reading import lists
+from dvidcore.datatypes.labels.reading import points as points_module
+from dvidcore.datatypes.labels.reading.reader import BlockReader
 from dvidcore.repos import Database, OneStore
 from dvidcore.storage.memory import Memory
 from labelmap_client import BLOCK, LABELS, Seg, blobs, xyz
@@ -59,6 +63,25 @@ def test_labels_at_points(seg, asked, scale, supervoxels):
     want = [int(seg.cut(p, (1, 1, 1), scale, supervoxels)[0, 0, 0]) for p in asked]
     assert seg.json(f"labels?{query}&hash={md5(body)}", body) == want
     assert seg.json(f"label/{xyz(asked[0])}?{query}") == {"Label": want[0]}
+
+
+def test_a_few_blocks_are_read_at_once(seg, monkeypatch):
+    """However many blocks the points are in."""
+    monkeypatch.setattr(points_module, "_BATCH", 5)
+    (repo,) = seg.client.server.database.repos.values()
+    data = seg.client.server.instances.of(repo, repo.instances["seg"])
+    asked: list[int] = []
+
+    class Counting(BlockReader):
+        def get(self, coords):
+            asked.append(len(coords))
+            return super().get(coords)
+
+    with closing(Call(data.engine, repo.dag.root, repo.dag.ancestry(repo.dag.root.id))) as call:
+        at = np.array([(z, y, x) for z in range(-64, 64, 16) for y in (-32, 0) for x in range(-96, 96, 16)], np.int64)
+        found = points_module.labels_at(Counting(data, call), at)
+    assert found.tolist() == [int(seg.cut(tuple(p), (1, 1, 1))[0, 0, 0]) for p in at.tolist()]
+    assert len(asked) > 1 and max(asked) <= 5
 
 
 def test_points_at_the_ends_of_the_lattice(seg):
@@ -182,6 +205,22 @@ def test_mapping(seg):
     assert seg.json("mapping", []) == []
 
 
+def test_mapping_while_another_request_clears_what_is_known(database, monkeypatch):
+    seg = Seg.create(database)
+    seg.write(blobs(BLOCK, 1), (0, 0, 0))
+    bodies = seg.json("existing-labels")
+    monkeypatch.setattr(lists, "_KEPT", 0)
+    look = lists._holds_itself
+
+    def beside(data, call, label):
+        if label != bodies[0]:
+            assert seg.json("mapping", bodies[:1]) == bodies[:1]
+        return look(data, call, label)
+
+    monkeypatch.setattr(lists, "_holds_itself", beside)
+    assert seg.json("mapping", [*bodies, 777]) == [*bodies, 0]
+
+
 def test_a_body_without_its_own_supervoxel_does_not_make_it_exist(database):
     seg = Seg.create(database)
     volume = np.full(BLOCK, 5, np.uint64)
@@ -200,6 +239,14 @@ def test_mappings(seg):
     assert dict(pairs.tolist()) == seg.body_of
     assert set(seg.json("map-stats")) == {"seg"}
     assert seg.json("map-stats")["seg"] == {"MapEntries": 2, "MapSize": "0.1 kB", "NumVersions": 1, "MaxVersion": 1}
+
+
+def test_mappings_leave_in_pieces(seg, monkeypatch):
+    whole = seg.ask("mappings?format=binary&complete=true")
+    monkeypatch.setattr(lists, "_CHUNK", 2)
+    cut = seg.ask("mappings?format=binary&complete=true")
+    assert cut.body == whole.body
+    assert cut.headers["content-length"] == whole.headers["content-length"] == str(len(whole.body))
 
 
 def test_without_a_merge_there_are_no_mappings(database):

@@ -124,7 +124,7 @@ class LabelMap(MutableBodies):
         """
         supervoxels, bodies = lists.complete(self, call) if complete else self.mapping.at(call).items()
         if format == "binary":
-            return Reply(lists.pairs(supervoxels, bodies))
+            return Reply(lists.pairs(supervoxels, bodies), length=16 * len(supervoxels))
         return Reply(lists.mapping_lines(supervoxels, bodies), TEXT)
 
     @endpoint("POST", "mappings", query=[THROTTLE], throttle=True)

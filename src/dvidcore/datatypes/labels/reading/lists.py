@@ -56,10 +56,11 @@ def supervoxel_sizes(data: LabelEngine, call: Call, supervoxels: Labels) -> list
     bodies = data.mapping.at(call).bodies(asked)
     sizes = np.zeros(len(asked), np.uint64)
     order = np.argsort(bodies, kind="stable")
+    bodies = bodies[order]
     start = 0
     while start < len(order):
-        body = bodies[order[start]]
-        stop = int(np.searchsorted(bodies[order], body, "right"))
+        body = bodies[start]
+        stop = int(np.searchsorted(bodies, body, "right"))
         columns = data.index.columns(call.view, int(body)) if body else None
         if columns is not None:
             own = order[start:stop]  # stable, so the supervoxels still ascend
@@ -148,14 +149,14 @@ def mapping(data: LabelEngine, call: Call, supervoxels: Labels, check: bool) -> 
     out: list[int] = found.tolist()
     if check:
         own = data.known.at(call).own
-        if len(own) > _KEPT:
-            own.clear()
         unmapped = np.flatnonzero((found == supervoxels) & ~mapped.has_entry(supervoxels))
-        labels = found[unmapped].tolist()
-        if not own.keys() >= set(labels):
-            own.update((label, label != 0 and _holds_itself(data, call, label)) for label in set(labels) - own.keys())
-        for k, label in zip(unmapped.tolist(), labels, strict=True):
-            if not own[label]:
+        for k, label in zip(unmapped.tolist(), found[unmapped].tolist(), strict=True):
+            there = own.get(label)  # which another request may have cleared
+            if there is None:
+                if len(own) >= _KEPT:
+                    own.clear()
+                there = own[label] = label != 0 and _holds_itself(data, call, label)
+            if not there:
                 out[k] = 0
     return out
 
@@ -194,9 +195,11 @@ def mapping_lines(supervoxels: Labels, bodies: Labels) -> Iterator[Buffer]:
         yield "".join([f"{supervoxel} {body}\n" for supervoxel, body in pairs]).encode()
 
 
-def pairs(supervoxels: Labels, bodies: Labels) -> bytes:
+def pairs(supervoxels: Labels, bodies: Labels) -> Iterator[Buffer]:
     """uint64 supervoxel, uint64 body, and so on."""
-    return np.stack((supervoxels, bodies), axis=1).astype("<u8").tobytes()
+    for at in range(0, len(supervoxels), _CHUNK):
+        some = slice(at, at + _CHUNK)
+        yield np.stack((supervoxels[some], bodies[some]), axis=1).astype("<u8", copy=False).tobytes()
 
 
 def mapping_statistics(data: LabelEngine, call: Call) -> dict[str, Any]:

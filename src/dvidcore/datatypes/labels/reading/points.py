@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dvidcore.datatypes.labels.engine import LabelEngine
 
 _BATCH = 512
-"""Blocks that are held inflated at once."""
+"""Blocks that are held at once, as they are stored and inflated."""
 
 
 def label_at(reader: BlockReader, point: Sequence[int]) -> int:
@@ -45,11 +45,12 @@ def labels_at(reader: BlockReader, points: NDArray[np.int64]) -> NDArray[np.uint
     first = starts.tolist()
     ends = [*first[1:], len(points)]
     coords = block[starts].tolist()
-    groups = [(c, v, a, b) for c, v, a, b in zip(coords, reader.get(coords), first, ends, strict=True) if v is not None]
-    for at in range(0, len(groups), _BATCH):
-        batch = groups[at : at + _BATCH]
-        coded = reader.supervoxels_of_all([(coord, value) for coord, value, _, _ in batch])
-        for inflated, (_, _, start, stop) in zip(coded, batch, strict=True):
+    for at in range(0, len(coords), _BATCH):
+        some = slice(at, at + _BATCH)
+        found = zip(coords[some], reader.get(coords[some]), first[some], ends[some], strict=True)
+        there = [(coord, value, start, stop) for coord, value, start, stop in found if value is not None]
+        coded = reader.supervoxels_of_all([(coord, value) for coord, value, _, _ in there])
+        for inflated, (_, _, start, stop) in zip(coded, there, strict=True):
             out[start:stop] = blocks.lookup(inflated, inside[start:stop])
     back = np.empty_like(out)
     back[order] = out

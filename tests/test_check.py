@@ -12,11 +12,13 @@ from apiclient import Client
 from dvidcore import blocks
 from dvidcore.checking import Finding, check
 from dvidcore.datatypes.labels import stored
-from dvidcore.datatypes.labels.rows import BODY, BODY_OFFSET, EXTENTS, INDEX, MAXLABEL, BodyRecord, LabelCounters
+from dvidcore.datatypes.labels.rows import BODY, BODY_OFFSET, EXTENTS, INDEX, MAXLABEL, NEXT, BodyRecord, LabelCounters
+from dvidcore.errors import StoreError
 from dvidcore.geometry import ZYX
 from dvidcore.repos import Database
 from dvidcore.storage.engine import Batch
 from dvidcore.storage.keys import kind_range, u64_of, version_bytes
+from dvidcore.storage.versioned import View
 from dvidcore.versions import Node
 from test_labelmap_writes import SIDE, World, random_step, random_volume, stream
 
@@ -233,6 +235,19 @@ def test_extents_must_touch_all_blocks_with_labels(world: World) -> None:
     assert kinds(found(world.database)) == {"extents"}
     assert check(world.database, repair=True).clean
     world.compare_all()
+
+
+@pytest.mark.parametrize(("kind", "what"), [(MAXLABEL, "counters"), (NEXT, "counters"), (EXTENTS, "extents")])
+def test_damaged_counters_and_extents_are_told_and_the_check_goes_on(world: World, kind: int, what: str) -> None:
+    root = world.open[0]
+    world.post_raw(root, ZYX(0, 0, 0), np.full((SIDE, SIDE, SIDE), 5, np.uint64))
+    (key, _) = rows(world, kind)[0]
+    put(world, key, b"abc")
+    (finding,) = found(world.database)
+    assert (finding.kind, finding.repaired) == (what, False) and "3 bytes" in finding.stored
+    view = View(world.label.engine.snapshot(), world.label.repo.dag.ancestry(root.id))
+    with view.snapshot, pytest.raises(StoreError, match="3 bytes"):
+        world.label.extended(view)
 
 
 def test_an_unversioned_instance_is_checked_once(database: Database) -> None:

@@ -236,7 +236,7 @@ class LabelCounters(NamedTuple):
 
     @classmethod
     def unpack(cls, value: bytes | memoryview | None) -> LabelCounters:
-        return cls() if value is None else cls(*_NEXT.unpack(value))
+        return cls() if value is None else cls(*_whole(_NEXT, value, "counters"))
 
 
 def pack_u64(value: int) -> bytes:
@@ -244,8 +244,8 @@ def pack_u64(value: int) -> bytes:
 
 
 def unpack_u64(value: bytes | memoryview | None) -> int:
-    """The number, 0 where there is no row."""
-    return 0 if value is None else int(_U64.unpack(value)[0])
+    """The number, 0 where there is no row; StoreError for a damaged one, as of all that unpack rows."""
+    return 0 if value is None else int(_whole(_U64, value, "a number")[0])
 
 
 def pack_box(low: Sequence[int], high: Sequence[int]) -> bytes:
@@ -254,5 +254,12 @@ def pack_box(low: Sequence[int], high: Sequence[int]) -> bytes:
 
 
 def unpack_box(value: bytes | memoryview) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    n = _BOX.unpack(value)
-    return n[:3], n[3:]
+    az, ay, ax, bz, by, bx = _whole(_BOX, value, "extents")
+    return (az, ay, ax), (bz, by, bx)
+
+
+def _whole(form: struct.Struct, value: bytes | memoryview, what: str) -> tuple[int, ...]:
+    try:
+        return form.unpack(value)
+    except struct.error:
+        raise StoreError(f"a row is corrupt: {what} of {len(value)} bytes instead of {form.size}") from None

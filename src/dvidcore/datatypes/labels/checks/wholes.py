@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from dvidcore.datatypes.checks import Examination
 from dvidcore.datatypes.labels.checks.repairs import Repairs
 from dvidcore.datatypes.labels.writing import counters
+from dvidcore.errors import StoreError
 from dvidcore.geometry import ZYX
 from dvidcore.storage.keys import prefix_range
 from dvidcore.storage.versioned import View
@@ -28,14 +28,18 @@ def check_counters(data: LabelEngine, exam: Examination, largest: int, bodies: M
     repairs = Repairs(data, exam)
     try:
         now = counters.counters(data, exam.snapshot)
-    except struct.error:
-        exam.found("counters", "the next label", "damaged", f"above {largest}")
+    except StoreError as e:
+        exam.found("counters", "the next label", e, f"above {largest}")
         return
     if largest > max(now.maximum, now.next_label, now.ingested):
         exam.found("counters", "the repo-wide maximum", now.maximum, f"at least {largest}", repairable=True)
         repairs.write(data.repo.dag.root.id, lambda tx: tx.raise_maximum(0, largest))
     for version, body in () if data.next_is_counted else sorted(bodies.items()):
-        stored = counters.maximum(data, _view(data, exam, version))
+        try:
+            stored = counters.maximum(data, _view(data, exam, version))
+        except StoreError as e:
+            exam.found("counters", "the largest label", e, f"at least {body}", version=version)
+            continue
         if body > stored:
             exam.found("counters", "the largest label", stored, f"at least {body}", version=version, repairable=True)
             repairs.write(version, lambda tx, body=body: tx.raise_maximum(body))  # type: ignore[misc]
@@ -60,7 +64,11 @@ def check_extents(data: LabelEngine, exam: Examination, boxes: Mapping[int, NDAr
         reach[version] = np.array([low, high])
         if version not in boxes and version not in own:
             continue
-        stored = counters.extents(data, _view(data, exam, version))
+        try:
+            stored = counters.extents(data, _view(data, exam, version))
+        except StoreError as e:
+            exam.found("extents", "the extents", e, "a box", version=version)
+            continue
         touched = stored is not None and bool(
             (np.array(stored[0]) <= (low + 1) * block - 1).all() and (np.array(stored[1]) >= high * block).all()
         )

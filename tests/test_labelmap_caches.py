@@ -8,6 +8,8 @@ from dvidcore import blocks
 from dvidcore.datatypes.labels import stored
 from dvidcore.datatypes.labels.reading.coded_cache import CodedCache
 from dvidcore.datatypes.registry import Instances
+from dvidcore.errors import StoreError
+from dvidcore.storage.memory import Memory
 from labelmap_client import BLOCK, Seg, blobs, rles
 from side_by_side import beside
 
@@ -114,6 +116,39 @@ def test_readers_beside_a_writer_see_one_state(database):
         bodies = seg.json("existing-labels")
         assert len(labels) == 1 and len(bodies) == 2 and bodies[1] == 9, (labels, bodies)
 
+<<<<<<< HEAD
     with beside(read, read, read):
         for k in range(20):
             seg.write(states[k % 3], (0, 0, 0))
+=======
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for k in range(20):
+        seg.write(states[k % 3], (0, 0, 0))
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert not wrong
+
+
+def test_a_mapping_whose_write_fails_is_forgotten(database, monkeypatch):
+    seg = Seg.create(database)
+    seg.write(blobs(BLOCK, 1), (0, 0, 0))
+    a, b, c, *_ = seg.json("existing-labels")
+    seg.merge(a, b)
+    (repo,) = database.repos.values()
+    mapping = seg.client.server.instances.of(repo, repo.instances["seg"]).mapping
+    before = mapping.recent
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("no space is left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Memory, "write", full)
+        assert seg.ask("merge", [a, c], "POST").status == 500
+    assert mapping.recent == before
+    assert seg.json("mapping", [a, b, c]) == [a, a, c]
+    seg.merge(a, c)
+    assert seg.json("mapping", [a, b, c]) == [a, a, a]
+>>>>>>> 2550a0b (A mapping whose write fails is forgotten, so that later reads do not go past the table; what changed is found by a search, not by sorting it for each question)

@@ -31,7 +31,7 @@ HELD = 1 << 19
 """Bytes of blocks that one task has in memory: few, so that they stay in the processor's cache."""
 SLAB = 16 << 20
 """Bytes of voxels that a streamed answer produces at a time."""
-WIDE_SLAB = 48 << 20
+WIDE_SLAB = 24 << 20
 """The same of a volume so wide that pieces would end within blocks, which are then read again for the next."""
 
 Keys = list[bytes]

@@ -102,7 +102,7 @@ class _Exact(Mapped):
         unsure = self._unsure(supervoxels, low)
         if unsure is not None:
             found[unsure] = self._stored(supervoxels[unsure])[0]
-        if len(self.disputed) and (hit := _among(self.disputed, supervoxels)).any():
+        if len(self.disputed) and (hit := among(self.disputed, supervoxels)).any():
             raise self._conflict(int(supervoxels[hit][0]))
         return found
 
@@ -130,7 +130,7 @@ class _Exact(Mapped):
             return table.items(self._rank)
         if not len(changed):
             return supervoxels, bodies
-        kept = ~_among(changed, supervoxels)
+        kept = ~among(changed, supervoxels)
         found, _ = self._stored(changed)
         other = found != changed
         supervoxels = np.concatenate((supervoxels[kept], changed[other]))
@@ -150,7 +150,7 @@ class _Exact(Mapped):
             return np.ones(supervoxels.shape, np.bool_)
         if not len(changed):
             return None
-        hit = _among(changed, supervoxels)
+        hit = among(changed, supervoxels)
         return hit if hit.any() else None
 
     def _changed_since(self, low: int) -> Labels | None:
@@ -188,8 +188,13 @@ class _Exact(Mapped):
         return KeyConflict(key, self._view.ancestry.frontier(writers))
 
 
-def _among(known: Labels, supervoxels: Labels) -> NDArray[np.bool_]:
-    """Whether each supervoxel is in ``known``, ascending and not empty."""
+def among(known: Labels, supervoxels: Labels) -> NDArray[np.bool_]:
+    """Whether each supervoxel is in ``known``, which ascends: bool of the shape of ``supervoxels``.
+
+    O(n log k), whatever the size k of ``known``, which ``np.isin`` would sort each time.
+    """
+    if not len(known):
+        return np.zeros(supervoxels.shape, np.bool_)
     found: NDArray[np.bool_] = known[np.minimum(np.searchsorted(known, supervoxels), len(known) - 1)] == supervoxels
     return found
 

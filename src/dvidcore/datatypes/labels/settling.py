@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dvidcore import blocks
 from dvidcore.datatypes.labels import stored
+from dvidcore.datatypes.labels.mapping import among
 from dvidcore.datatypes.labels.rows import BODY_OFFSET, INDEX_ZYX_OFFSET, BodyRecord, unpack_u64
 from dvidcore.datatypes.labels.writing import transaction
 from dvidcore.datatypes.labels.writing.downres import Getter, children_of
@@ -141,9 +142,9 @@ class _Settling:
     def _settle_index(self, of_blocks: _Changed, of_mapping: _Changed) -> None:
         """Recomputes the rows of all blocks in which the changes of several sides may meet."""
         of_index = self._changed(*prefix_range(self.data.rows.all_indices))
-        moved = np.array([_u64(key) for key in of_mapping.rows], np.uint64)
+        moved = np.array([_u64(key) for key in of_mapping.rows], np.uint64)  # in the order of keys, so they ascend
         met = {key[INDEX_ZYX_OFFSET:] for key, _ in of_index.conflicts(self.call.view)}
-        met |= {zyx for zyx, supervoxels in self._palettes(of_blocks) if np.isin(supervoxels, moved).any()}
+        met |= {zyx for zyx, supervoxels in self._palettes(of_blocks) if among(moved, supervoxels).any()}
         counts = [counted for zyx in met if (counted := self._counted(zyx)) is not None]
         undecided: set[Pair] = set()
         if self.disputed:

@@ -23,7 +23,7 @@ from dvidcore.datatypes.call import Call
 from dvidcore.datatypes.following import LabelChange
 from dvidcore.datatypes.labels import remapped
 from dvidcore.datatypes.labels.index import Columns, state_of
-from dvidcore.datatypes.labels.mapping import Mapped
+from dvidcore.datatypes.labels.mapping import Mapped, among
 from dvidcore.datatypes.labels.mutations import former, records
 from dvidcore.datatypes.labels.reading import points
 from dvidcore.datatypes.labels.rows import BodyRecord, pack_u64, unpack_u64
@@ -250,7 +250,7 @@ class Transaction:
             return False
         mapping.seen(view)  # so that it knows of what another process wrote, and that this cannot be told apart
         changed = mapping.changed_since(before)
-        return changed is None or any(asked is None or bool(np.isin(asked, changed).any()) for asked in self._asked)
+        return changed is None or any(asked is None or bool(among(changed, asked).any()) for asked in self._asked)
 
     def commit_blocks(self) -> Outcome:
         """Writes the blocks and nothing else."""
@@ -322,6 +322,9 @@ class Transaction:
         except GuardFailed:
             data.mapping.failed(generation)
             return Outcome.OVERTAKEN
+        except BaseException:
+            data.mapping.failed(generation)  # or it was written after all: then the rows will be read
+            raise
         if mapping is not None:
             data.mapping.wrote(now.version, *mapping, generation)
         counted = next((value for key, value in reversed(batch.batch.operations) if key == rows.next), None)

@@ -101,15 +101,16 @@ def supervoxel_splits(data: LabelEngine, call: Call) -> list[Any]:
     """
     out: list[Any] = []
     for version in reversed(call.ancestry.order):
-        found = [
-            [mutation, old, remain, split]
-            for record in log.records(call.snapshot, data.record.id, version)
-            if b'"Action":"split' in record
-            for mutation, old, split, remain in splits_of(orjson.loads(record))
-        ]
+        found = [[mutation, old, remain, split] for mutation, old, split, remain in _splits(data, call, version)]
         if found:
             out += [data.repo.dag.nodes[version].uuid, found]
     return out
+
+
+def _splits(data: LabelEngine, call: Call, version: int) -> list[tuple[int, int, int, int]]:
+    """``splits_of`` all records of a version."""
+    records = log.records(call.snapshot, data.record.id, version)
+    return [split for record in records if b'"Action":"split' in record for split in splits_of(orjson.loads(record))]
 
 
 def splits_of(record: Record) -> list[tuple[int, int, int, int]]:
@@ -135,13 +136,13 @@ def history(data: LabelEngine, call: Call, label: int, first: str, last: str) ->
     supervoxels = _members(data, call, versions[0], label)
     if not supervoxels:
         return []
-    records = [r for v in reversed(versions) for r in map(orjson.loads, log.records(call.snapshot, data.record.id, v))]
-    for record in reversed(records):
-        for _, old, split, remain in splits_of(record):
+    for version in versions:
+        for _, old, split, remain in reversed(_splits(data, call, version)):
             if split in supervoxels or remain in supervoxels:
                 supervoxels.add(old)
     bodies = _bodies(data, call, versions[-1], supervoxels)
-    told = (_told(data, record, supervoxels, bodies) for record in records)
+    records = (r for v in reversed(versions) for r in log.records(call.snapshot, data.record.id, v))
+    told = (_told(data, orjson.loads(record), supervoxels, bodies) for record in records)
     return [event for event in told if event is not None]
 
 

@@ -58,7 +58,8 @@ def _renumber(change: Transaction, pairs: list[tuple[int, int]]) -> None:
         origin[new] = origin.pop(old)
     named: set[int] = set()
     origin = {body: body for body, there in stays.items() if there}
-    rows = {body: _take(change, body) for body in origin if body in {old for _, old in pairs}}
+    leaving = {old for _, old in pairs}
+    rows = {body: _take(change, body) for body in origin if body in leaving}
     for new, old in pairs:
         mutation = change.new_mutation()
         body = origin[new] = origin.pop(old)

@@ -56,14 +56,15 @@ class Details:
         self.suspicious = sums.suspicious()
         self.repairs = Repairs(data, exam)
         self._kept: OrderedDict[tuple[int, bytes], Bodies | None] = OrderedDict()
-        self._newest: tuple[int, Snapshot] = (0, data.engine.snapshot())
+        self._newest: tuple[int, Snapshot] | None = None
         self._gone: dict[tuple[int, int], int] = {}
 
     def run(self) -> None:
         try:
             self._run()
         finally:
-            self._newest[1].close()
+            if self._newest is not None:
+                self._newest[1].close()
 
     def _run(self) -> None:
         if self.suspicious:
@@ -196,12 +197,11 @@ class Details:
 
     def _row_view(self, version: int) -> View:
         """A view that shows the rows written so far: where none was, an older one would seek past all of them."""
-        writes, snapshot = self._newest
-        if writes != self.repairs.writes:
-            snapshot.close()
-            snapshot = self.data.engine.snapshot()
-            self._newest = self.repairs.writes, snapshot
-        return View(snapshot, self._ancestry(version))
+        if self._newest is None or self._newest[0] != self.repairs.writes:
+            if self._newest is not None:
+                self._newest[1].close()
+            self._newest = self.repairs.writes, self.data.engine.snapshot()
+        return View(self._newest[1], self._ancestry(version))
 
     def _ancestry(self, version: int) -> Ancestry:
         data = self.data

@@ -237,7 +237,7 @@ def split_body(walk: Walk, version: Version) -> None:
     record = walk.json(version, "mutations")[-1]
     changes = {int(old): (new["Split"], new["Remain"]) for old, new in record["SVSplits"].items()}
     met = set(np.unique(version.levels[0][mask]).tolist())
-    given = [label for _ in range(1 + 2 * len(met)) for label in walk.model.give(version)]
+    given = list(walk.model.give(version, 1 + 2 * len(met)))
     assert set(changes) == met and record["NewLabel"] == given[0]
     assert [label for pair in changes.values() for label in pair] == given[1:]
 
@@ -269,6 +269,7 @@ def post_mappings(walk: Walk, version: Version) -> None:
     walk.post(version, "mappings", mapping_ops(pairs))
     version.map(pairs)
     walk.model.in_use([label for pair in pairs for label in pair])
+    walk.model.existing |= {body for _, body in pairs if body}  # also those of supervoxels that are not there
     after = version.index()
     changed = [body for body in {*before, *after} if before.get(body) != after.get(body)]
     messages = [index_message(body, after.get(body, {})) for body in changed]

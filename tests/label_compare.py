@@ -74,10 +74,10 @@ class Compared:
 
     def unused(self) -> int:
         """A label that nothing has, perhaps far away."""
-        while True:
-            label = self.model.maximum + int(self.rng.integers(1, FRESH))
-            if label not in self.model.existing:
-                return label
+        reach = FRESH
+        while (label := self.model.maximum + int(self.rng.integers(1, reach))) in self.model.existing:
+            reach += 1  # labels may have been given out beyond the maximum, all that are near
+        return label
 
     # -- comparison ----------------------------------------------------------------------------------------------------
 

@@ -185,7 +185,7 @@ class DataType:
     # -- what info shows ------------------------------------------------------------------------------------------
 
     def base_info(self) -> dict[str, Any]:
-        """The ``Base`` object of core.md: what all instances have."""
+        """The ``Base`` object of ``info``: what all instances have."""
         r = self.record
         by_uuid = self.repo.by_data_uuid
         return {

@@ -166,7 +166,7 @@ class Instances:
     # -- new instances ---------------------------------------------------------------------------------------------
 
     def create(self, repo: Repo, node: Node, config: Mapping[str, Any], *, admin: bool = False) -> DataType:
-        """A new instance from the JSON of ``POST instance``: keys in any case, values strings (core.md, §7).
+        """A new instance from the JSON of ``POST instance``: keys in any case, values strings.
 
         Raises BadRequest where anything is wrong, and then nothing is created.
         """

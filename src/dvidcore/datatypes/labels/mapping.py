@@ -300,8 +300,11 @@ class MappingCache:
         """Takes back what ``begin`` said: nothing was written."""
         with self._lock:
             if self.recent and self.recent[-1].number == generation > self.generation:
-                self._held -= len(self.recent[-1].supervoxels)
-                self.recent = self.recent[:-1]
+                self._forget_last()
+
+    def _forget_last(self) -> None:
+        self._held -= len(self.recent[-1].supervoxels)
+        self.recent = self.recent[:-1]
 
     def _remember(self, generation: int, supervoxels: Labels) -> None:
         recent = (*self.recent, _Generation(generation, supervoxels))
@@ -316,15 +319,12 @@ class MappingCache:
         with self._lock:
             if generation <= self.generation:
                 return
-            missed = (
-                remapped.between(snapshot, self.rows, self.generation, generation) if self.generation >= 0 else None
-            )
+            known = self.generation
+            missed = remapped.between(snapshot, self.rows, known, generation) if known >= 0 else None
             if missed is not None:
-                if (
-                    self.recent and self.recent[-1].number > self.generation
-                ):  # a write of this process that came too late
-                    self._held -= len(self.recent[-1].supervoxels)
-                    self.recent = self.recent[:-1]
+                # What a writer of this process has begun is in ``missed`` if it was written.
+                if self.recent and self.recent[-1].number > known:
+                    self._forget_last()
                 for number, version, supervoxels, bodies in missed:
                     self._remember(number, supervoxels)
                     self.table.update(version, supervoxels, bodies)
